@@ -1,0 +1,30 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: setup run test bench torture lint
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+run: setup
+	$(BIN)/python run.py experiments/golden_gate.yaml
+
+test: setup lint
+	$(BIN)/python -m pytest -n 2 -m 'not torture'
+
+lint: setup
+	$(BIN)/ruff check steer tests benchmarks run.py
+	$(BIN)/ruff format --check steer tests benchmarks run.py
+
+bench: setup
+	$(BIN)/python -m benchmarks
+
+torture: setup
+	$(BIN)/python -m pytest -m torture --durations=10
