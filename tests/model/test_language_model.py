@@ -1,0 +1,352 @@
+"""The oracle is TransformerBridge in raw mode, on the same saved weights."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformer_lens.model_bridge import TransformerBridge
+
+from steer.errors import ModelError, RunError
+from steer.model.generation import padded
+from steer.model.language_model import LanguageModel
+from steer.model.tokens import Tokens
+from tests import tiny
+
+Tiny = Callable[..., LanguageModel]
+STREAM = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post", "mlp.hook_in")
+NORMS = ("ln1.hook_scale", "ln2.hook_scale", "ln2.hook_normalized")
+IN_A_BLOCK = (*STREAM, *NORMS, "attn.hook_pattern")
+IDS = torch.randint(3, 128, (2, 20), generator=torch.Generator().manual_seed(3))  # longer than a sliding window
+EVERY = torch.arange(IDS.shape[1])
+
+architectures = pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
+
+
+@pytest.fixture(scope="module")
+def bridge(tiny_folder: Callable[[str], Path]) -> Callable[[str], Any]:
+    return cache(lambda architecture: TransformerBridge.boot_transformers(str(tiny_folder(architecture)), device="cpu"))
+
+
+def logits_of(model: LanguageModel, ids: Tensor = IDS, hooks: Any = ()) -> Tensor:
+    with torch.no_grad(), model.hooked(hooks):
+        return model.forward_pass(ids, torch.ones_like(ids, dtype=torch.bool), logits_at=torch.arange(ids.shape[1]))
+
+
+def seen_at(model: LanguageModel, names: list[str], ids: Tensor = IDS) -> dict[str, Tensor]:
+    seen: dict[str, Tensor] = {}
+    logits_of(model, ids, [(name, lambda x, hook: seen.__setitem__(hook.name, x.clone())) for name in names])
+    return seen
+
+
+def edited(name: str) -> Callable[..., Tensor]:
+    """A change that depends on place: of a norm's scale and of a pattern by a factor, of activations by a push."""
+
+    def edit(x: Tensor, hook: Any) -> Tensor:
+        ramp = torch.linspace(0.5, 1.5, x.shape[-2])[:, None] * torch.linspace(0.5, 2, x.shape[-1])
+        return x * ramp if name.endswith(("hook_scale", "hook_pattern")) else x + ramp
+
+    return edit
+
+
+@architectures
+def test_every_point_shows_what_transformer_bridge_shows(tiny_model: Tiny, bridge: Any, architecture: str) -> None:
+    names = [f"blocks.{layer}.{point}" for layer in range(3) for point in IN_A_BLOCK] + ["ln_final.hook_scale"]
+    seen = seen_at(tiny_model(architecture, patterns=True), names)
+    with torch.no_grad():
+        _, theirs = bridge(architecture).run_with_cache(IDS)
+    for name in names:
+        torch.testing.assert_close(seen[name], theirs[name], atol=5e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@architectures
+@pytest.mark.parametrize("point", [*(f"blocks.1.{point}" for point in IN_A_BLOCK), "ln_final.hook_scale"])
+def test_an_edit_at_a_point_does_what_it_does_in_transformer_bridge(
+    tiny_model: Tiny, bridge: Any, architecture: str, point: str
+) -> None:
+    model = tiny_model(architecture, patterns=True)
+    ours = logits_of(model, hooks=[(point, edited(point))])
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the bridge warns that an edited norm is computed another way
+        theirs = bridge(architecture).run_with_hooks(IDS, fwd_hooks=[(point, edited(point))])
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)
+    assert float((ours - logits_of(model)).abs().max()) > 1e-2  # the edit was not a vacuous one
+
+
+@architectures
+def test_hooks_leave_no_trace_even_after_an_exception(tiny_model: Tiny, architecture: str) -> None:
+    model = tiny_model(architecture)
+    before = logits_of(model)
+    logits_of(model, hooks=[(name, edited(name)) for name in model.hook_dict])
+
+    def fail(x: Tensor, hook: Any) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        logits_of(model, hooks=[("blocks.0.hook_mlp_out", edited("")), ("blocks.1.hook_mlp_out", fail)])
+    assert torch.equal(logits_of(model), before)
+    assert not any(point._forward_hooks or point.fwd_hooks for point in model.hook_dict.values())
+
+
+@architectures
+def test_looking_changes_nothing(tiny_model: Tiny, architecture: str) -> None:
+    model = tiny_model(architecture)
+    looking = [(name, lambda x, hook: None) for name in model.hook_dict]
+    assert torch.equal(logits_of(model, hooks=looking), logits_of(model))
+
+
+@architectures
+def test_freezing_scales_and_patterns_onto_themselves_changes_nothing(tiny_model: Tiny, architecture: str) -> None:
+    model = tiny_model(architecture, patterns=True)
+    names = [name for name in model.hook_dict if name.endswith(("hook_scale", "hook_pattern"))]
+    frozen = seen_at(model, names)
+    hooks = [(name, lambda x, hook: frozen[hook.name].clone()) for name in names]
+    assert torch.equal(logits_of(model, hooks=hooks), logits_of(model))
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_with_norm_and_pattern_held_attention_is_linear_in_the_stream(tiny_model: Tiny, architecture: str) -> None:
+    model = tiny_model(architecture, patterns=True)
+    frozen = seen_at(model, ["blocks.1.ln1.hook_scale", "blocks.1.attn.hook_pattern"])
+    freeze = [(name, lambda x, hook: frozen[hook.name]) for name in frozen]
+
+    def attention_out(push: float) -> Tensor:
+        out: list[Tensor] = []
+        add = ("blocks.1.hook_resid_pre", lambda x, hook: x + push * torch.linspace(-1, 1, x.shape[-1]))
+        logits_of(model, hooks=[*freeze, add, ("blocks.1.hook_attn_out", lambda x, hook: out.append(x))])
+        return out[0]
+
+    none, one, two = attention_out(0), attention_out(1), attention_out(2)
+    torch.testing.assert_close(two - none, 2 * (one - none), atol=1e-4, rtol=1e-4)
+
+
+def test_a_hook_may_not_change_the_shape_and_its_dtype_is_cast(tiny_folder: Callable[[str], Path]) -> None:
+    model = LanguageModel.load(str(tiny_folder("llama")), dtype="bfloat16")
+    point = "blocks.1.hook_mlp_out"
+    with pytest.raises(RunError, match=r"blocks\.1\.hook_mlp_out.*\[1, 1, 32\].*\[2, 20, 32\]"):
+        logits_of(model, hooks=[(point, lambda x, hook: x[:1, :1])])
+    assert torch.equal(logits_of(model, hooks=[(point, lambda x, hook: x.double())]), logits_of(model))
+
+
+def test_hooks_of_one_point_see_each_others_edits_in_order(tiny_model: Tiny) -> None:
+    model, point, seen = tiny_model("llama"), "blocks.1.hook_mlp_out", []
+    first, second = (lambda x, hook: x * 0 + 1), (lambda x, hook: seen.append(x.clone()))
+    logits_of(model, hooks=[(point, first), (point, second)])
+    assert torch.equal(seen[0], torch.ones_like(seen[0]))
+
+
+def test_an_unknown_point_is_named_with_its_neighbours_and_no_hook_stays(tiny_model: Tiny) -> None:
+    model = tiny_model("llama")
+    with pytest.raises(ModelError, match=r"'blocks\.1\.hook_mlp_ot'.*blocks\.1\.hook_mlp_out"):
+        logits_of(model, hooks=[("blocks.1.hook_mlp_out", edited("")), ("blocks.1.hook_mlp_ot", edited(""))])
+    assert not any(point._forward_hooks for point in model.hook_dict.values())
+
+
+def test_transformer_lens_own_run_with_cache_works(tiny_model: Tiny) -> None:
+    mask = torch.ones_like(IDS, dtype=torch.bool)
+    _, seen = tiny_model("llama").run_with_cache(IDS, mask)
+    assert seen["blocks.2.hook_resid_post"].shape == (2, 20, 32)
+
+
+# --- batches and caches ---
+
+
+def rows(model: LanguageModel) -> list[tuple[int, ...]]:
+    texts = ("the rabbit", "He saw a carrot and had to grab it, his hunger", "User: Who are you?\nAssistant:")
+    return [model.tokens.encode(text).ids for text in texts]
+
+
+@architectures
+def test_a_padded_row_of_a_batch_has_the_logits_of_the_row_alone(tiny_model: Tiny, architecture: str) -> None:
+    model = tiny_model(architecture)
+    ids, mask = padded(rows(model), model.tokens.pad_id, width=60)
+    with torch.no_grad():
+        together = model.forward_pass(ids, mask, logits_at=torch.arange(60))
+    for row, prompt in enumerate(rows(model)):
+        alone = logits_of(model, torch.tensor([prompt]))[0]
+        torch.testing.assert_close(together[row, -len(prompt) :], alone, atol=1e-4, rtol=1e-4)
+
+
+@architectures
+@pytest.mark.parametrize("patterns", [False, True])
+@pytest.mark.parametrize("room", [1, 64])
+def test_reading_in_steps_with_a_cache_gives_the_logits_of_reading_at_once(
+    tiny_model: Tiny, architecture: str, patterns: bool, room: int
+) -> None:
+    model = tiny_model(architecture, patterns=patterns)
+    ids, mask = padded(rows(model), model.tokens.pad_id)
+    stepwise, kv, read = [], model.new_cache(room), 0
+    with torch.no_grad():
+        at_once = model.forward_pass(ids, mask, logits_at=torch.arange(ids.shape[1]))
+        for width in (18, 1, 1, 3, 1, 1):
+            step = slice(read, read + width)
+            stepwise.append(model.forward_pass(ids[:, step], mask[:, : step.stop], kv, logits_at=torch.arange(width)))
+            read = step.stop
+    real = mask[:, :read]
+    torch.testing.assert_close(torch.cat(stepwise, 1)[real], at_once[:, :read][real], atol=1e-4, rtol=1e-4)
+
+
+@architectures
+def test_rows_taken_from_a_cache_go_on_as_before(tiny_model: Tiny, architecture: str) -> None:
+    model = tiny_model(architecture)
+    ids, mask = padded(rows(model), model.tokens.pad_id)
+    kept = torch.tensor([2, 0])
+    with torch.no_grad():
+        kv = model.new_cache()
+        model.forward_pass(ids[:, :-1], mask[:, :-1], kv)
+        kv.batch_select_indices(kept)
+        fewer = model.forward_pass(ids[kept, -1:], mask[kept], kv)
+        torch.testing.assert_close(fewer, model.forward_pass(ids, mask)[kept], atol=1e-4, rtol=1e-4)
+        kv.batch_repeat_interleave(2)
+        assert kv.get_seq_length() == ids.shape[1]
+        longer = torch.cat([mask[kept], mask[kept, -1:]], -1).repeat_interleave(2, 0)
+        more = model.forward_pass(ids[kept, -1:].repeat_interleave(2, 0), longer, kv)
+        assert torch.equal(more[0], more[1]) and not torch.equal(more[1], more[2])
+
+
+@architectures
+def test_logits_are_computed_where_asked_and_at_the_end_otherwise(tiny_model: Tiny, architecture: str) -> None:
+    model, mask = tiny_model(architecture), torch.ones_like(IDS, dtype=torch.bool)
+    everywhere = logits_of(model)
+    with torch.no_grad():
+        torch.testing.assert_close(model.forward_pass(IDS, mask), everywhere[:, -1:], atol=1e-5, rtol=1e-5)
+        some = model.forward_pass(IDS, mask, logits_at=torch.tensor([3, 7]))
+    torch.testing.assert_close(some, everywhere[:, [3, 7]], atol=1e-5, rtol=1e-5)
+    assert everywhere.dtype == torch.float32
+
+
+# --- architectures and files ---
+
+_ROTARY = tiny.config("llama").to_dict()
+OTHERS = {
+    "mistral": lambda: transformers.MistralConfig(**_shapes(), num_key_value_heads=2, sliding_window=tiny.WINDOW),
+    "phi3": lambda: transformers.Phi3Config(**_shapes(), num_key_value_heads=2),
+    "olmo2": lambda: transformers.Olmo2Config(**_shapes()),
+    "gpt_neox": lambda: transformers.GPTNeoXConfig(**_shapes(), rotary_pct=0.5),
+    "mixtral": lambda: transformers.MixtralConfig(**_shapes(), num_key_value_heads=2, num_local_experts=4),
+    "granite": lambda: transformers.GraniteConfig(**_shapes(), residual_multiplier=0.5),
+    "opt": lambda: transformers.OPTConfig(vocab_size=128, hidden_size=32, num_hidden_layers=1, num_attention_heads=4),
+}
+
+
+def _shapes() -> dict[str, Any]:
+    names = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+    more = ("max_position_embeddings", "intermediate_size", "bos_token_id", "eos_token_id", "pad_token_id")
+    return {name: _ROTARY[name] for name in (*names, *more)}
+
+
+def other(architecture: str) -> transformers.PreTrainedModel:
+    torch.manual_seed(0)
+    hf = transformers.AutoModelForCausalLM.from_config(OTHERS[architecture]()).eval()
+    for name, parameter in hf.named_parameters():
+        parameter.data.normal_(0, 0.3).add_("norm" in name and name.endswith("weight"))
+    return hf
+
+
+@pytest.fixture(scope="module")
+def tokens(tiny_folder: Callable[[str], Path]) -> Tokens:
+    return Tokens.open(tiny_folder("llama"))
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "phi3", "olmo2", "gpt_neox", "mixtral"])
+def test_further_architectures_show_what_transformer_bridge_shows(
+    tokens: Tokens, tmp_path: Path, architecture: str
+) -> None:
+    model = LanguageModel.wrap(other(architecture), tokens)
+    model.hf.save_pretrained(tmp_path)
+    tiny.save_tokenizer(tmp_path, tiny.byte_level())
+    bridge = TransformerBridge.boot_transformers(str(tmp_path), device="cpu")
+    names = [f"blocks.1.{point}" for point in (*STREAM, *NORMS) if f"blocks.1.{point}" in model.hook_dict]
+    seen = seen_at(model, names)
+    with torch.no_grad():
+        logits, theirs = bridge.run_with_cache(IDS)
+    assert {"blocks.1.hook_mlp_out", "blocks.1.hook_attn_out", "blocks.1.mlp.hook_in"} <= set(names)
+    torch.testing.assert_close(logits_of(model), logits, atol=1e-4, rtol=1e-4)
+    for name in names:
+        torch.testing.assert_close(seen[name], theirs[name], atol=5e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("architecture", ["olmo2", "gpt_neox"])
+def test_blocks_with_nothing_between_attention_and_mlp_have_no_point_there(tokens: Tokens, architecture: str) -> None:
+    model = LanguageModel.wrap(other(architecture), tokens)
+    with pytest.raises(ModelError, match="no hook point 'blocks.0.hook_resid_mid'"):
+        model.point("blocks.0.hook_resid_mid")
+
+
+def test_blocks_whose_outputs_do_not_add_up_are_refused(tokens: Tokens) -> None:
+    with pytest.raises(ModelError, match="block 0 .* do not add up to the residual stream"):
+        LanguageModel.wrap(other("granite"), tokens)
+
+
+def test_blocks_without_an_mlp_of_their_own_are_refused(tokens: Tokens) -> None:
+    with pytest.raises(ModelError, match="OPTForCausalLM: its blocks have no module of their own for: mlp"):
+        LanguageModel.wrap(other("opt"), tokens)
+
+
+@architectures
+def test_shapes_are_those_of_the_configuration(tiny_model: Tiny, architecture: str) -> None:
+    model = tiny_model(architecture)
+    assert (model.n_layers, model.d_model, model.d_vocab, model.n_ctx) == (3, 32, 128, 256)
+    assert (model.dtype, model.device.type, model.hf.training) == (torch.float32, "cpu", False)
+    assert not any(parameter.requires_grad for parameter in model.hf.parameters())
+
+
+@architectures
+def test_without_patterns_attention_is_the_models_own_fast_one(tiny_model: Tiny, architecture: str) -> None:
+    model = tiny_model(architecture)
+    assert model.hf.config._attn_implementation == ("eager" if architecture == "gemma2" else "sdpa")
+    assert not any(name.endswith("hook_pattern") for name in model.hook_dict)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny.save(tmp_path, "llama")
+
+
+def test_the_weight_hash_is_of_the_weights(folder: Path, tokens: Tokens) -> None:
+    before = LanguageModel.load(str(folder)).weight_hash()
+    assert before == LanguageModel.load(str(folder), patterns=True).weight_hash()
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] += 1e-3
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    assert LanguageModel.load(str(folder)).weight_hash() != before
+    wrapped = [LanguageModel.wrap(tiny.hf_model("llama", seed), tokens).weight_hash() for seed in (0, 0, 1)]
+    assert wrapped[0] == wrapped[1] != wrapped[2]
+
+
+def test_missing_weights_are_an_error_and_not_random_numbers(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.1.mlp.up_proj.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match=r"weights missing.*model\.layers\.1\.mlp\.up_proj\.weight"):
+        LanguageModel.load(str(folder))
+
+
+def test_pickled_weights_are_not_read(folder: Path) -> None:
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        LanguageModel.load(str(folder))
+
+
+def test_code_that_comes_with_weights_is_not_run(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.Own", "AutoModelForCausalLM": "own.Model"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "own.py").write_text("raise SystemExit('code of the weights was run')")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        LanguageModel.load(str(folder))
+
+
+def test_an_unknown_dtype_is_refused_with_the_known_ones(folder: Path) -> None:
+    with pytest.raises(ModelError, match="'float8' is not one of: float32, bfloat16, float16"):
+        LanguageModel.load(str(folder), dtype="float8")
