@@ -1,0 +1,1 @@
+"""What is changed: the six edits, where they act, and the hooks that write them."""

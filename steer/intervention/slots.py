@@ -1,0 +1,209 @@
+"""Rows become tensors: the edits and pushes of one layer over a whole batch, whatever mixture of ops the rows hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from steer.intervention.edits import Along, Edit
+from steer.intervention.positions import Positions
+from steer.intervention.rows import Row
+from steer.transcoder.transcoder import Encoder, Transcoders, activations, gated
+
+Stacked = TypeVar("Stacked", "Slots", "Pushes")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a batch's rows stand: left-padded prompts of `width` columns, then generated text up to `total`."""
+
+    lengths: tuple[int, ...]
+    width: int
+    total: int
+
+    def column(self, row: int, position: int) -> int:
+        """The column of a position counted from the row's first real token."""
+        return self.width - self.lengths[row] + position
+
+    def position(self, row: int, column: int) -> int:
+        """The inverse of `column`."""
+        return column - self.width + self.lengths[row]
+
+    def mask(self, row: int, positions: Positions) -> list[bool]:
+        """One flag per column of the batch."""
+        pad = self.width - self.lengths[row]
+        return [False] * pad + list(positions.mask(self.total - pad))
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The feature edits of one layer: slot s of row b; a slot that a row does not use acts nowhere.
+
+    `level` is 1, or the baseline's activation, and NaN where the baseline gives none: nothing is edited there.
+    """
+
+    layer: int
+    encoder: Encoder
+    feature: Int[Tensor, "batch slot"]
+    intervention: Int[Tensor, "batch slot"]
+    W_enc: Float[Tensor, "batch slot d_model"]
+    b_enc: Float[Tensor, "batch slot"]
+    threshold: Float[Tensor, "batch slot"] | None
+    along: Float[Tensor, "batch slot d_model"]
+    factor: Float[Tensor, "batch slot"]
+    value: Float[Tensor, "batch slot"]
+    own: Bool[Tensor, "batch slot"]
+    source: Bool[Tensor, "batch slot"]
+    is_from: Bool[Tensor, "batch slot"]
+    acts: Bool[Tensor, "batch slot pos"]
+    level: Float[Tensor, "batch slot pos"]
+
+    def activations(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch slot pos"]:
+        """The features' own values on what the transcoder reads; `feature` counts the encoder's rows."""
+        if self.encoder.competition is not None:
+            every = activations(x, self.encoder)
+            return every.gather(-1, self.feature[:, None].expand(-1, x.shape[1], -1)).mT
+        pre = torch.einsum("bpd,bsd->bsp", x, self.W_enc) + self.b_enc[..., None]
+        threshold = None if self.threshold is None else self.threshold[..., None]
+        return gated(pre, self.encoder.activation, threshold, None)
+
+
+@dataclass(frozen=True)
+class Pushes:
+    """The pushes of one layer: push r of row b."""
+
+    layer: int
+    intervention: Int[Tensor, "batch push"]
+    vector: Float[Tensor, "batch push d_model"]
+    coefficient: Float[Tensor, "batch push pos"]
+    relative: Float[Tensor, "batch push"]
+
+
+def kept(stacked: Stacked, rows: Int[Tensor, " kept"]) -> Stacked:
+    """The same for some of the rows."""
+    values = {field.name: getattr(stacked, field.name) for field in fields(stacked)}
+    return type(stacked)(**{name: v[rows] if isinstance(v, Tensor) else v for name, v in values.items()})
+
+
+def stack_slots(rows: Sequence[Row], layout: Layout, transcoders: Transcoders, device: torch.device) -> list[Slots]:
+    """The feature edits of a batch, a `Slots` per layer in use; only the encoder and decoder rows in use are read."""
+    layers = sorted({edit.layer for row in rows for edit in row.edits})
+    return [_slots(layer, rows, layout, transcoders, device) for layer in layers]
+
+
+def _slots(layer: int, rows: Sequence[Row], layout: Layout, transcoders: Transcoders, device: torch.device) -> Slots:
+    edits = [[edit for edit in row.edits if edit.layer == layer] for row in rows]
+    width = max(map(len, edits))
+    indices = sorted({edit.index for row in edits for edit in row})
+    where = {index: place for place, index in enumerate(indices)}
+    encoder = transcoders.encoder(layer, indices)
+    taken = torch.tensor([[where[e.index] for e in row] + [0] * (width - len(row)) for row in edits])
+
+    def numbers(name: str, fill: float = 0.0) -> Tensor:
+        return torch.tensor([[float(getattr(e, name)) for e in row] + [fill] * (width - len(row)) for row in edits])
+
+    def flags(name: str, value: str) -> Tensor:
+        return torch.tensor([[getattr(e, name) == value for e in row] + [False] * (width - len(row)) for row in edits])
+
+    acts = torch.zeros(len(rows), width, layout.total, dtype=torch.bool)
+    for b, row in enumerate(edits):
+        for s, edit in enumerate(row):
+            acts[b, s] = torch.tensor(layout.mask(b, edit.positions))
+    tensors: dict[str, Any] = {
+        "feature": taken,
+        "intervention": numbers("intervention").long(),
+        "W_enc": encoder.W_enc[taken],
+        "b_enc": encoder.b_enc[taken],
+        "threshold": None if encoder.threshold is None else encoder.threshold[taken],
+        "along": _along(layer, edits, width, transcoders),
+        "factor": numbers("factor"),
+        "value": numbers("value"),
+        "own": flags("level", "own"),
+        "source": flags("level", "source"),
+        "is_from": flags("role", "from"),
+        "acts": acts,
+        "level": torch.ones(len(rows), width, layout.total),
+    }
+    placed = {name: None if value is None else value.to(device) for name, value in tensors.items()}
+    return Slots(layer=layer, encoder=encoder, **placed)
+
+
+def _along(layer: int, edits: Sequence[Sequence[Edit]], width: int, transcoders: Transcoders) -> Tensor:
+    vectors = torch.zeros(len(edits), width, transcoders.d_model)
+    decoder = _decoder_rows(layer, (edit.along for row in edits for edit in row), transcoders)
+    for b, row in enumerate(edits):
+        for s, edit in enumerate(row):
+            vectors[b, s] = _vector(edit.along, decoder)
+    return vectors
+
+
+def _decoder_rows(layer: int, alongs: Iterable[Along], transcoders: Transcoders) -> Mapping[int, Tensor]:
+    indices = sorted({along.index for along in alongs if along.index is not None})
+    return dict(zip(indices, transcoders.decoder(layer, indices), strict=True)) if indices else {}
+
+
+def _vector(along: Along, decoder: Mapping[int, Tensor]) -> Tensor:
+    vector = decoder[along.index] if along.index is not None else along.vector
+    assert vector is not None
+    return vector if along.norm is None else vector * (along.norm / vector.norm())
+
+
+def stack_pushes(rows: Sequence[Row], layout: Layout, device: torch.device) -> list[Pushes]:
+    """The pushes of a batch, a `Pushes` per layer in use."""
+    layers = sorted({push.layer for row in rows for push in row.pushes})
+    return [_pushes(layer, rows, layout, device) for layer in layers]
+
+
+def _pushes(layer: int, rows: Sequence[Row], layout: Layout, device: torch.device) -> Pushes:
+    pushes = [[push for push in row.pushes if push.layer == layer] for row in rows]
+    shape = len(rows), max(map(len, pushes))
+    example = next(push for row in pushes for push in row)
+    vector = torch.ones(*shape, len(example.vector))  # of a push that is not there: anything but zero, its norm divides
+    coefficient = torch.zeros(*shape, layout.total)
+    relative = torch.zeros(*shape)
+    intervention = torch.zeros(*shape, dtype=torch.long)
+    for b, row in enumerate(pushes):
+        for r, push in enumerate(row):
+            vector[b, r] = push.vector
+            coefficient[b, r] = push.coefficient * torch.tensor(layout.mask(b, push.positions))
+            relative[b, r] = float(push.relative)
+            intervention[b, r] = push.intervention
+    return Pushes(
+        layer=layer,
+        intervention=intervention.to(device),
+        vector=vector.to(device),
+        coefficient=coefficient.to(device),
+        relative=relative.to(device),
+    )
+
+
+def baseline_levels(
+    slots: Sequence[Slots], reads: Mapping[int, Float[Tensor, "batch pos d_model"]]
+) -> list[Float[Tensor, "batch slot pos"]]:
+    """What `own_act` and `source_act` multiply, from what the unedited model reads on the same tokens.
+
+    `source_act` is the mean over those `from` members that fire at the position, whatever their layer; NaN where none
+    does.
+    """
+    own = [layer.activations(reads[layer.layer].float()) for layer in slots]
+    shape = own[0].shape[0], 1 + max(int(layer.intervention.max()) for layer in slots), own[0].shape[2]
+    total, firing = own[0].new_zeros(shape), own[0].new_zeros(shape)
+    for layer, activation in zip(slots, own, strict=True):
+        fires = (activation > 0) & layer.is_from[..., None]
+        group = layer.intervention[..., None].expand_as(activation)
+        total.scatter_add_(1, group, activation * fires)
+        firing.scatter_add_(1, group, fires.to(activation.dtype))
+    mean = torch.where(firing > 0, total / firing, torch.nan)
+    levels = []
+    for layer, activation in zip(slots, own, strict=True):
+        source = mean.gather(1, layer.intervention[..., None].expand_as(activation))
+        level = torch.where(layer.own[..., None], activation, torch.ones_like(activation))
+        levels.append(torch.where(layer.source[..., None], source, level))
+    return levels
+
+

@@ -1,0 +1,55 @@
+"""Watched features: their activations as the run goes, edited or not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from steer.intervention.reference import Hooks
+from steer.transcoder.transcoder import Transcoders, activations
+
+Feature = tuple[int, int]
+
+
+class Watch:
+    """Hooks that note what watched features do, row by row and column by column."""
+
+    def __init__(
+        self, features: Collection[Feature], transcoders: Transcoders, batch: int, total: int, device: torch.device
+    ) -> None:
+        layers = sorted({layer for layer, _ in features})
+        self.reads = transcoders.reads
+        self.indices = {layer: sorted({i for at, i in features if at == layer}) for layer in layers}
+        self.encoders = {layer: transcoders.encoder(layer, self.indices[layer]) for layer in layers}
+        size = batch, total
+        self.seen = {at: torch.full((*size, len(self.indices[at])), math.nan, device=device) for at in layers}
+        self.columns_in_all = total
+        self.rows = torch.arange(batch, device=device)
+        self.columns = slice(0, total)
+
+    def hooks(self) -> Hooks:
+        """The pairs for `LanguageModel.hooked`."""
+        return [(f"blocks.{layer}.{self.reads}", partial(self._see, layer)) for layer in self.encoders]
+
+    def at(self, columns: slice) -> None:
+        """The columns that the next pass covers."""
+        self.columns = columns
+
+    def keep(self, index: Int[Tensor, " kept"]) -> None:
+        """Only these rows go on."""
+        self.rows = self.rows[index]
+
+    def of(self, row: int, columns: list[int], features: Collection[Feature]) -> Float[Tensor, "n members"]:
+        """The activations of some features at some columns of a row."""
+        each = [self.seen[layer][row, columns, self.indices[layer].index(index)] for layer, index in features]
+        return torch.stack(each, dim=-1)
+
+    def _see(self, layer: int, x: Tensor, hook: Any) -> None:
+        values = activations(x.float(), self.encoders[layer])
+        self.seen[layer][self.rows, self.columns] = values

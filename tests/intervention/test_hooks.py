@@ -1,0 +1,25 @@
+"""The laws of an intervention, on tiny random models of five architectures and transcoders of three kinds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.intervention.batches import compare
+from tests.intervention.oracle import Oracle
+from tests.intervention.world import KINDS, World
+from tests.tiny import ARCHITECTURES
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_op_unit_position_and_control_equals_a_full_decode_in_float64(
+    world: Callable[[str, str], World], architecture: str, kind: str
+) -> None:
+    here = world(architecture, kind)
+    rng = random.Random(f"{architecture} {kind}")
+    compared = [compare(here, Oracle(here), rng, rows=7) for _ in range(2)]
+    assert sum(c.applied for c in compared) > 14
+    assert max(c.error for c in compared) < 1e-5
