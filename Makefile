@@ -1,3 +1,4 @@
+SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,4 +28,5 @@ bench: setup
 	$(BIN)/python -m benchmarks
 
 torture: setup
-	$(BIN)/python -m pytest -m torture --durations=10
+	mkdir -p docs
+	set -o pipefail; { date -u +'make torture, %Y-%m-%d %H:%M UTC'; $(BIN)/python -m pytest -m torture -s -v --durations=0; } 2>&1 | tee docs/torture.txt

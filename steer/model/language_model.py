@@ -158,6 +158,15 @@ class LanguageModel(HookedRootModule):
                 handle.hook.remove()
                 point.fwd_hooks.remove(handle)
 
+    def final_gain(self) -> Float[Tensor, " d_model"]:
+        """What the final norm multiplies a normalised row with (for Gemma 1 + its stored weight)."""
+        points = self.ln_final
+        return _gain(points.norm, points, self.hf.get_output_embeddings().weight[0])
+
+    def unembedding(self) -> Float[Tensor, "d_vocab d_model"]:
+        """The vectors a normalised row is multiplied with to give logits."""
+        return self.hf.get_output_embeddings().weight
+
     def weight_hash(self) -> str:
         """sha256 over the weight files, or over the tensors of a wrapped model; hex."""
         if self.folder is None:
@@ -173,6 +182,7 @@ class _Norm(nn.Module):
 
     def __init__(self, norm: nn.Module, usual_eps: float, like: Tensor) -> None:
         super().__init__()
+        self.__dict__["norm"] = norm  # the model's own, not a submodule
         tap = _Tap(lambda: norm.register_forward_hook(self.on_output))
         self.hook_scale, self.hook_normalized = _Point(tap), _Point(tap)
         self.eps = float(getattr(norm, "eps", getattr(norm, "variance_epsilon", usual_eps)))
@@ -251,7 +261,7 @@ class _Point(HookPoint):
     """A hook point that opens its tap when it is given a hook, by whichever way TransformerLens has for that."""
 
     def __init__(self, tap: _Tap) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tap = tap
 
     def register_forward_hook(self, *args: Any, **kwargs: Any) -> RemovableHandle:
@@ -361,8 +371,8 @@ def _architecture(hf: PreTrainedModel) -> tuple[Any, dict[str, str]]:
     if missing:
         raise ModelError(f"{architecture}: its blocks have no module of their own for: {', '.join(missing)}")
     # Where attention and MLP read the same stream, side by side, there is nothing between them to look at.
-    between: str | None = None if config.parallel_attn_mlp else inner.get("ln2")
-    return config, {part: name for part, name in {**inner, **outer, "resid_mid": between}.items() if name}
+    inner["resid_mid"] = None if config.parallel_attn_mlp else inner.get("ln2")
+    return config, {part: name for part, name in (*inner.items(), *outer.items()) if name}
 
 
 def _find(parent: nn.Module, path: str, what: str) -> Any:

@@ -23,6 +23,11 @@ def folder_of(id: str, revision: str | None = None, weights: bool = True, local_
     return _hub_folder(id, revision, list(WEIGHTS if weights else FACTS), local_files_only)
 
 
+def is_hub_id(id: str) -> bool:
+    """Whether an id would be looked for on the Hub: it is neither `pocket` nor a folder."""
+    return id != "pocket" and not _is_path(id)
+
+
 def _is_path(id: str) -> bool:
     return id.startswith((".", "/", "~")) or id.count("/") > 1 or Path(id).is_dir()
 

@@ -20,8 +20,9 @@ from tests.intervention.world import World, make
 
 @dataclass(frozen=True)
 class Compared:
-    """A batch beside the oracle: the largest difference of a logit, as a share of the row's largest; what was compared."""
+    """A batch beside the oracle: the largest difference of a logit, also as a share of its row's largest logit."""
 
+    absolute: float
     error: float
     rows: int
     tokens: int
@@ -44,13 +45,15 @@ def compare(world: World, oracle: Oracle, rng: random.Random, rows: int) -> Comp
     generated, resolved = _generate(world, rng, rows)
     done = run_rows(world, resolved, [one.encoded.ids for one in generated], cases.STEPS)
     width = max(len(one.encoded.ids) for one in generated)
-    error, tokens = 0.0, 0
+    absolute, error, tokens = 0.0, 0.0, 0
     for b, one in enumerate(generated):
         expected = oracle.logits(one.case)
         found = done.logits[b, width - len(one.encoded.ids) :].double()
-        error = max(error, float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0)))
+        difference = float((found - expected).abs().max())
+        absolute = max(absolute, difference)
+        error = max(error, difference / max(1.0, float(expected.abs().max())))
         tokens += _same_tokens(world, oracle, one, done.completions[b].ids)  # type: ignore[index]
-    return Compared(error, rows, tokens, sum(len(row.edits) + len(row.pushes) for row in resolved))
+    return Compared(absolute, error, rows, tokens, sum(len(row.edits) + len(row.pushes) for row in resolved))
 
 
 def _same_tokens(world: World, oracle: Oracle, one: cases.Generated, said: tuple[int, ...]) -> int:

@@ -23,3 +23,21 @@ def test_every_op_unit_position_and_control_equals_a_full_decode_in_float64(
     compared = [compare(here, Oracle(here), rng, rows=7) for _ in range(2)]
     assert sum(c.applied for c in compared) > 14
     assert max(c.error for c in compared) < 1e-5
+
+
+@pytest.mark.torture
+def test_two_thousand_generated_cases_equal_a_full_decode_in_float64(world: Callable[[str, str], World]) -> None:
+    compared = []
+    for architecture in ARCHITECTURES:
+        for kind in KINDS:
+            here = world(architecture, kind)
+            oracle, rng = Oracle(here), random.Random(f"torture {architecture} {kind}")
+            compared += [compare(here, oracle, rng, rows=7) for _ in range(20)]
+    worst = max(compared, key=lambda one: one.error)
+    print(
+        f"\n{sum(c.rows for c in compared)} cases, {sum(c.applied for c in compared)} edits and pushes,"
+        f" {sum(c.tokens for c in compared)} greedy tokens equal; largest logit error {max(c.absolute for c in compared):.2e},"
+        f" {worst.error:.2e} of the row's largest logit"
+    )
+    assert sum(c.rows for c in compared) >= 2000
+    assert worst.error < 1e-5

@@ -97,6 +97,13 @@ def test_hooks_leave_no_trace_even_after_an_exception(tiny_model: Tiny, architec
     assert not any(point._forward_hooks or point.fwd_hooks for point in model.hook_dict.values())
 
 
+def test_a_model_without_hooks_runs_as_hugging_face_left_it(tiny_folder: Callable[[str], Path]) -> None:
+    model = LanguageModel.load(str(tiny_folder("llama")))
+    logits_of(model, hooks=[(name, lambda x, hook: None) for name in model.hook_dict])
+    logits_of(model)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.hf.modules())
+
+
 @architectures
 def test_looking_changes_nothing(tiny_model: Tiny, architecture: str) -> None:
     model = tiny_model(architecture)

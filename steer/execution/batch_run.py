@@ -1,0 +1,342 @@
+"""A batch of trials becomes outcomes: the same prompts without and with the interventions, and what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from steer.errors import RunError, SteerError
+from steer.execution.batches import Batch
+from steer.execution.outcome import Outcome, PlacedShift
+from steer.execution.passes import Engine, Ids, Steered, Text, edited_pass, steered_pass, unedited_pass
+from steer.execution.trial_key import Environment, trial_key
+from steer.experiment.spec import AtPosition, FeatureActivation, GroupActivation, Measurement
+from steer.experiment.trial import Trial
+from steer.intervention.positions import Positions, resolve
+from steer.intervention.records import Applied, applied
+from steer.intervention.reference import Wanted
+from steer.intervention.rows import Resolver, Row, members_of
+from steer.intervention.slots import Layout
+from steer.intervention.watch import Feature, Watch
+from steer.measurement.logits import kl_per_token
+from steer.measurement.measure import Measured, Needs, Side, measure, needs, targets
+from steer.measurement.shifts import logit_shifts
+from steer.model.generation import Completion, Sampling
+from steer.model.tokens import Encoded
+
+LOGITS = 2**26  # numbers of teacher-forced logits held at a time (256 MB)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What every batch of a run shares."""
+
+    engine: Engine
+    resolver: Resolver
+    encoded: Mapping[str, Encoded]
+    sampling: Sampling | None
+    environment: Environment
+
+    def pieces(self, word: str) -> Ids:
+        return tuple(self.engine.model.tokens.pieces(word))
+
+
+Baselines = dict[tuple[str, int], Outcome]
+"""Baseline outcomes by prompt and seed: what completions are compared with."""
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """Outcomes in the batch's order, and how often each planned hook fired."""
+
+    outcomes: tuple[Outcome, ...]
+    fired: Mapping[str, int]
+    expected: frozenset[str]
+
+
+def run_batch(batch: Batch, session: Session, baselines: Baselines) -> BatchResult:
+    """Run a batch; baselines found in it are added to `baselines`. A trial that cannot be resolved fails alone."""
+    rows, failed = _resolved(batch.trials, session)
+    trials = [trial for trial in batch.trials if trial.id not in failed]
+    if not trials:
+        return BatchResult(tuple(failed[trial.id] for trial in batch.trials), {}, frozenset())
+    run = _BatchRun(trials, rows, session)
+    done = {outcome.trial_id: outcome for outcome in run.outcomes(baselines)}
+    editing = run.steered.editing
+    expected = frozenset(name for name, _ in editing.hooks())
+    return BatchResult(tuple((done | failed)[trial.id] for trial in batch.trials), dict(editing.fired), expected)
+
+
+def _resolved(trials: Sequence[Trial], session: Session) -> tuple[list[Row], dict[str, Outcome]]:
+    rows, failed = [], {}
+    for trial in trials:
+        try:
+            rows.append(session.resolver.row(trial, session.encoded[trial.prompt.id]))
+        except RunError as error:
+            failed[trial.id] = Outcome.failed(trial.id, str(error))
+    return rows, failed
+
+
+class _BatchRun:
+    """One batch under way; everything is computed once, when it is first asked for."""
+
+    def __init__(self, trials: Sequence[Trial], rows: Sequence[Row], session: Session) -> None:
+        self.trials, self.rows, self.session = trials, rows, session
+        self.engine, self.device = session.engine, session.engine.model.device
+        self.ids = [session.encoded[trial.prompt.id].ids for trial in trials]
+        self.text = self._text(self.ids, [()] * len(trials))
+        self.prompts = list(dict.fromkeys(trial.prompt.id for trial in trials))
+        self.prompt_of = torch.tensor([self.prompts.index(t.prompt.id) for t in trials], device=self.device)
+        self.first = [next(b for b, t in enumerate(trials) if t.prompt.id == prompt) for prompt in self.prompts]
+        self.places = [self._measured_positions(trial) for trial in trials]
+        self.columns = sorted({self.text.layout.width - 1, *self._logit_columns()})
+
+    def outcomes(self, baselines: Baselines) -> Iterator[Outcome]:
+        """One for each trial, baselines before the trials that are compared with them."""
+        done = applied(self.rows, self.steered.editing.records, self.steered.editing.layout)
+        kls = None
+        for b, trial in enumerate(self.trials):
+            if trial.condition == "baseline":
+                outcome = self._outcome(b, done[b], baselines, None)
+                baselines[trial.prompt.id, trial.seed] = outcome
+                yield outcome
+        for b, trial in enumerate(self.trials):
+            if trial.condition != "baseline":
+                kls = self._completion_kls(baselines) if kls is None else kls
+                yield self._outcome(b, done[b], baselines, kls[b])
+
+    # --- passes -----------------------------------------------------------------------------------------------
+
+    @cached_property
+    def unedited(self):  # type: ignore[no-untyped-def]
+        """Logits [prompt n d_vocab] and reference of the unedited model, one row a prompt, padded as the batch is."""
+        wanted = self.engine.wanted(self.rows)
+        index = torch.tensor(self.first, device=self.device)
+        lengths = tuple(self.text.layout.lengths[b] for b in self.first)
+        text = Text(
+            self.text.ids[index],
+            self.text.mask[index],
+            Layout(lengths, self.text.layout.width, self.text.layout.width),
+        )
+        logits, reference = unedited_pass(self.engine, text, wanted, self.watched_unedited, self._columns_tensor)
+        return logits, reference
+
+    @cached_property
+    def steered(self) -> Steered:
+        """The batch under its edits."""
+        reference = self.unedited[1].rows(self.prompt_of)
+        seeds = [trial.seed for trial in self.trials]
+        return steered_pass(
+            self.engine,
+            self.ids,
+            self.text,
+            self.rows,
+            reference,
+            self.watched,
+            self._columns_tensor,
+            self.session.sampling,
+            seeds,
+        )
+
+    @cached_property
+    def watched(self) -> Watch:
+        steps = 0 if self.session.sampling is None else self.session.sampling.max_new_tokens
+        return self._watch(len(self.trials), self.text.layout.width + steps)
+
+    @cached_property
+    def watched_unedited(self) -> Watch:
+        return self._watch(len(self.prompts), self.text.layout.width)
+
+    def _watch(self, batch: int, total: int) -> Watch:
+        features = {f for t in self.trials for m in t.measurements.values() for f in self._watched_features(m)}
+        watch = Watch(features, self.engine.transcoders, batch, total, self.device)
+        watch.at(slice(0, self.text.layout.width))
+        return watch
+
+    @cached_property
+    def nlls(self) -> list[float | None]:
+        """Mean negative log-likelihood a token of each completion under the unedited model; None where empty."""
+        assert self.steered.completions is not None
+        said = [completion.ids for completion in self.steered.completions]
+        found: list[float | None] = []
+        for chunk in self._chunks(said):
+            logits = self._forced(chunk, said)
+            for row, b in enumerate(chunk):
+                n = len(said[b])
+                logp = logits[row, :n].double().log_softmax(-1)
+                target = torch.tensor(said[b], device=self.device)
+                found.append(None if n == 0 else -float(logp.gather(-1, target[:, None]).mean()))
+        return found
+
+    def _completion_kls(self, baselines: Baselines) -> list[float | None]:
+        """KL(intervened || baseline) a token along the baseline's completion, for the trials that measure it."""
+        asking = [any(needs(m).completion_kl for m in trial.measurements.values()) for trial in self.trials]
+        found: list[float | None] = [None] * len(self.trials)
+        if not any(asking):
+            return found
+        said = [self._baseline(trial, baselines).completion for trial in self.trials]
+        ids = [() if one is None else one.ids for one in said]
+        for chunk in self._chunks([i if ask else () for i, ask in zip(ids, asking, strict=True)]):
+            for row, (edited, unedited) in enumerate(self._forced_pair(chunk, ids)):
+                b = chunk[row]
+                n = len(ids[b])
+                if asking[b] and n:
+                    found[b] = float(kl_per_token(edited[:n], unedited[:n]).mean())
+        return found
+
+    def _forced(self, chunk: Sequence[int], said: Sequence[Ids]) -> Float[Tensor, "chunk n d_vocab"]:
+        """Logits of the unedited model before each token of given text behind the prompts."""
+        text = self._text([self.ids[b] for b in chunk], [said[b] for b in chunk])
+        none = Watch((), self.engine.transcoders, 0, 0, self.device)
+        return unedited_pass(self.engine, text, Wanted(), none, self._forced_columns(text))[0]
+
+    def _forced_pair(self, chunk: Sequence[int], said: Sequence[Ids]) -> list[tuple[Tensor, Tensor]]:
+        text = self._text([self.ids[b] for b in chunk], [said[b] for b in chunk])
+        rows = [self.rows[b] for b in chunk]
+        none = Watch((), self.engine.transcoders, 0, 0, self.device)
+        columns = self._forced_columns(text)
+        unedited, reference = unedited_pass(self.engine, text, self.engine.wanted(rows), none, columns)
+        return list(zip(edited_pass(self.engine, text, rows, reference, columns), unedited, strict=True))
+
+    def _forced_columns(self, text: Text) -> Tensor:
+        return torch.arange(text.layout.width - 1, max(text.layout.total - 1, text.layout.width), device=self.device)
+
+    def _chunks(self, said: Sequence[Ids]) -> list[list[int]]:
+        longest = max(1, *map(len, said)) if said else 1
+        size = max(1, LOGITS // (longest * self.engine.model.d_vocab))
+        return [list(range(start, min(start + size, len(said)))) for start in range(0, len(said), size)]
+
+    def _text(self, prompts: Sequence[Ids], behind: Sequence[Ids]) -> Text:
+        return Text.of(prompts, behind, self.engine.model.tokens.pad_id, self.device)
+
+    # --- measuring --------------------------------------------------------------------------------------------
+
+    def _outcome(self, b: int, done: Applied, baselines: Baselines, kl: float | None) -> Outcome:
+        trial = self.trials[b]
+        completion = None if self.steered.completions is None else self.steered.completions[b]
+        nll = self.nlls[b] if any(needs(m).nll for m in trial.measurements.values()) else None
+        own = _Said(completion, nll, kl, {})
+        base = own if trial.condition == "baseline" else _Said.of(self._baseline(trial, baselines))
+        values = {name: self._measured(b, name, own, base) for name in trial.measurements}
+        row, ids = self.rows[b], self.ids[b]
+        key = trial_key(self.session.environment, ids, row, self.session.sampling, trial.seed, trial.measurements)
+        return Outcome(trial.id, key, "ok", done, values, completion, nll, tuple(self._shifts(b)))
+
+    def _measured(self, b: int, name: str, own: _Said, base: _Said) -> Measured:
+        measurement = self.trials[b].measurements[name]
+        needed = needs(measurement)
+        intervened = self._side(b, measurement, needed, own, edited=True)
+        if self.trials[b].condition == "baseline":
+            return measure(measurement, intervened, intervened, self.session.pieces)
+        if self._reads_generated(b, measurement):  # the baseline's own text: not the same tokens, so taken from there
+            alone = measure(measurement, intervened, intervened, self.session.pieces)
+            return Measured(base.values[name].intervened if name in base.values else None, alone.intervened)
+        unedited = self._side(b, measurement, needed, base, edited=False)
+        return measure(measurement, intervened, unedited, self.session.pieces)
+
+    def _side(self, b: int, measurement: Measurement, needed: Needs, said: _Said, edited: bool) -> Side:
+        at = self._positions(b, measurement)
+        return Side(
+            logits=self._logits_at(b, at, edited) if needed.logits else None,
+            activations=self._activations_at(b, measurement, at, edited) if needed.activations else None,
+            completion=said.completion,
+            nll=said.nll,
+            completion_kl=said.kl,
+        )
+
+    def _logits_at(self, b: int, positions: Sequence[int], edited: bool) -> Float[Tensor, "n d_vocab"]:
+        columns = [self.columns.index(self.text.layout.column(b, p)) for p in positions]
+        return (self.steered.logits[b] if edited else self.unedited[0][self.prompt_of[b]])[columns]
+
+    def _activations_at(
+        self, b: int, measurement: Measurement, positions: Sequence[int], edited: bool
+    ) -> Float[Tensor, "n members"]:
+        columns = [self.text.layout.column(b, position) for position in positions]
+        features = self._watched_features(measurement)
+        if edited:
+            seen = self.watched.of(b, columns, features)
+            return seen[~seen.isnan().any(-1)]  # the last token that is generated is never read
+        return self.watched_unedited.of(int(self.prompt_of[b]), columns, features)
+
+    def _shifts(self, b: int) -> Iterator[PlacedShift]:
+        """The measured positions and the last, with their named targets; controls only these."""
+        trial = self.trials[b]
+        named: dict[int, list[int]] = {len(self.ids[b]) - 1: []}
+        for measurement in trial.measurements.values():
+            if needs(measurement).logits:
+                for position in self._positions(b, measurement):
+                    named.setdefault(position, []).extend(targets(measurement, self.session.pieces))
+        for position, tokens in named.items():
+            before, after = (self._logits_at(b, [position], edited)[0] for edited in (False, True))
+            for shift in logit_shifts(before, after, tokens, everything=trial.control == "none"):
+                yield PlacedShift(position, shift)
+
+    # --- positions --------------------------------------------------------------------------------------------
+
+    def _measured_positions(self, trial: Trial) -> dict[str, Positions]:
+        """Where each measurement of a trial reads, by the text of its `position`."""
+        encoded = self.session.encoded[trial.prompt.id]
+        found = {}
+        for name, measurement in trial.measurements.items():
+            if isinstance(measurement, AtPosition) and not needs(measurement).completion:
+                positions = resolve(measurement.position, encoded, trial.prompt)
+                if needs(measurement).logits and (positions.beyond_prompt or not positions.prompt):
+                    raise MeasurementPositionError(
+                        f"measurement {name}: position {measurement.position!r} of prompt {trial.prompt.id} is not in"
+                        f" the prompt (0 to {len(encoded.ids) - 1}); over generated text use kl with `over: completion`"
+                    )
+                found[repr(measurement.position)] = positions
+        return found
+
+    def _positions(self, b: int, measurement: Measurement) -> tuple[int, ...]:
+        if not isinstance(measurement, AtPosition) or needs(measurement).completion:
+            return ()
+        places = self.places[b][repr(measurement.position)]
+        beyond = range(len(self.ids[b]), self.watched.columns_in_all - self.text.layout.column(b, 0))
+        return (*places.prompt, *(position for position in beyond if position in places))
+
+    def _reads_generated(self, b: int, measurement: Measurement) -> bool:
+        return needs(measurement).activations and self.places[b][repr(measurement.position)].beyond_prompt
+
+    def _logit_columns(self) -> Iterator[int]:
+        for b, trial in enumerate(self.trials):
+            for measurement in trial.measurements.values():
+                if needs(measurement).logits:
+                    yield from (self.text.layout.column(b, p) for p in self._positions(b, measurement))
+
+    @cached_property
+    def _columns_tensor(self) -> Tensor:
+        return torch.tensor(self.columns, device=self.device)
+
+    def _watched_features(self, measurement: Measurement) -> list[Feature]:
+        if not isinstance(measurement, FeatureActivation | GroupActivation):
+            return []
+        return [(m.layer, m.index) for m in members_of(measurement.feature, self.session.resolver.groups)]
+
+    def _baseline(self, trial: Trial, baselines: Baselines) -> Outcome:
+        return baselines[trial.prompt.id, trial.seed]
+
+
+class MeasurementPositionError(SteerError):
+    """A measurement that reads where no logits are kept."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The generated side of a trial."""
+
+    completion: Completion | None
+    nll: float | None
+    kl: float | None
+    values: Mapping[str, Measured]
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> _Said:
+        return cls(outcome.completion, outcome.nll, 0.0, outcome.values)

@@ -1,0 +1,34 @@
+"""The plan is cut into batches: rows that share a pass through the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from steer.experiment.trial import Trial
+
+ROWS = 128  # measured on pocket, 2 cores: from 64 rows on the time a row costs is flat
+TOKENS = 16_384  # bounds a batch's memory where prompts are long
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Trials that run together, in plan order within each prompt."""
+
+    trials: tuple[Trial, ...]
+
+
+def cut(trials: Sequence[Trial], lengths: Mapping[str, int], new_tokens: int) -> Iterator[Batch]:
+    """Batches in the order of prompt length, so that little is padded; each prompt's trials stay in plan order.
+
+    The cut depends on the plan alone: a run that is killed and started again sees the same batches.
+    """
+    rows: list[Trial] = []
+    for trial in sorted(trials, key=lambda trial: lengths[trial.prompt.id]):
+        width = lengths[trial.prompt.id] + new_tokens  # the longest so far
+        if rows and (len(rows) == ROWS or (len(rows) + 1) * width > TOKENS):
+            yield Batch(tuple(rows))
+            rows = []
+        rows.append(trial)
+    if rows:
+        yield Batch(tuple(rows))

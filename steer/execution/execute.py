@@ -1,0 +1,294 @@
+"""A plan is executed: what is missing in the journal runs, batch by batch, and the tables are written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from steer.errors import ModelError, RunError, SpecError
+from steer.execution import provenance
+from steer.execution.batch_run import Baselines, Session, run_batch
+from steer.execution.batches import Batch, cut
+from steer.execution.folder import RunFolder, now, peak_memory
+from steer.execution.journal import Journal
+from steer.execution.outcome import Outcome
+from steer.execution.passes import Engine
+from steer.execution.tables import write_tables
+from steer.execution.trial_key import Environment
+from steer.execution.unedited import DirectionTexts, Unedited
+from steer.experiment.load import Experiment
+from steer.experiment.rows import texts_of
+from steer.experiment.trial import Plan
+from steer.intervention.records import Applied
+from steer.intervention.rows import Resolver, named_features
+from steer.model.generation import Sampling
+from steer.model.language_model import LanguageModel
+from steer.model.tokens import Encoded
+from steer.transcoder.transcoder import Transcoders
+
+Progress = Callable[[int], None]
+"""Told how many trials have just finished."""
+
+
+@dataclass
+class Tally:
+    """What the trials of a run came to."""
+
+    planned: int
+    cached: int = 0
+    run: int = 0
+    failed: int = 0
+    expected: set[str] = field(default_factory=set)
+    fired: Counter[str] = field(default_factory=Counter)
+    acted: Counter[str] = field(default_factory=Counter)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"planned": self.planned, "cached": self.cached, "run": self.run, "failed": self.failed}
+
+
+@dataclass(frozen=True)
+class Executed:
+    """A run whose tables are written: its tally, what stands against calling it complete, and its manifest so far."""
+
+    tally: Tally
+    problems: tuple[str, ...]
+    manifest: dict[str, Any]
+
+
+def open_session(experiment: Experiment, plan: Plan, transcoder: Path) -> Session:
+    """Load model and transcoders and encode the prompts. ModelError, TranscoderError, RunError."""
+    spec = experiment.spec
+    patterns = any(trial.setup.freeze_attention for trial in plan.trials)
+    model = LanguageModel.load(
+        spec.model.id, spec.model.revision, spec.model.dtype, spec.model.device, patterns=patterns
+    )
+    transcoders = Transcoders.open(transcoder, model.device)
+    if transcoders.d_model != model.d_model or transcoders.n_layers > model.n_layers:
+        raise RunError(
+            f"transcoder {transcoders.name} ({transcoders.n_layers} layers of width {transcoders.d_model}) does not fit"
+            f" model {model.name} ({model.n_layers} layers of width {model.d_model})"
+        )
+    encoded = {prompt.id: model.tokens.encode(prompt.text) for prompt in plan.prompts}
+    _check_context(model, encoded, experiment.spec.generation.max_new_tokens if experiment.spec.generation else 0)
+    unedited = Unedited(
+        model,
+        transcoders,
+        {prompt.id: prompt for prompt in plan.prompts},
+        {name: _direction_texts(experiment, name) for name in spec.directions},
+        {use: experiment.path.parent / use for use in _direction_files(experiment)},
+    )
+    return Session(
+        engine=Engine(model, transcoders),
+        resolver=Resolver(
+            experiment.features,
+            tuple(spec.directions),
+            named_features(experiment.features, spec.conditions),
+            transcoders,
+            unedited,
+        ),
+        encoded=encoded,
+        sampling=sampling(experiment),
+        environment=_environment(model, transcoders, spec.model.dtype, patterns),
+    )
+
+
+def _check_context(model: LanguageModel, encoded: Mapping[str, Encoded], new_tokens: int) -> None:
+    """Past its context some architectures fail and others go on with nonsense."""
+    longest = max(encoded, key=lambda id: len(encoded[id].ids))
+    total = len(encoded[longest].ids) + new_tokens
+    if total > model.n_ctx:
+        raise ModelError(
+            f"prompt {longest} and what may be generated after it are {total} tokens;"
+            f" {model.name} reads at most {model.n_ctx}"
+        )
+
+
+def sampling(experiment: Experiment) -> Sampling | None:
+    """The file's `generation:` block."""
+    stated = experiment.spec.generation
+    if stated is None:
+        return None
+    stop = (stated.stop,) if isinstance(stated.stop, str) else stated.stop
+    return Sampling(
+        stated.max_new_tokens, stated.temperature, stated.top_p, stated.repetition_penalty, tuple(stop)
+    )
+
+
+def check_rows(session: Session, plan: Plan) -> None:
+    """Resolve every condition on every prompt once, so that what cannot be done is said before anything runs."""
+    for trial in plan.trials:
+        if trial.control == "none":
+            session.resolver.row(trial, session.encoded[trial.prompt.id])
+
+
+def identity(experiment_hash: str, plan: Plan, environment: Environment) -> str:
+    """64 hex digits: runs that share it would write the same tables, so one can go on where another stopped."""
+    return _digest([experiment_hash, [trial.id for trial in plan.trials], asdict(environment)])
+
+
+def execute(
+    plan: Plan, session: Session, folder: RunFolder, base: Mapping[str, Any], progress: Progress
+) -> Executed:
+    """Run what is missing and write the tables; an interruption leaves the journal and status `interrupted`."""
+    started = time.perf_counter()
+    manifest = {**base, **_described(session, plan), "status": "started", "run_id": folder.run_id}
+    manifest["created"] = folder.manifest().get("created", now())
+    folder.write_manifest(manifest)
+    try:
+        with Journal(folder.journal) as journal:
+            tally = _run_missing(plan, session, journal, progress)
+            ran = time.perf_counter()
+            rows = write_tables(folder.path, plan, journal, session.encoded, session.engine.model.tokens)
+    except KeyboardInterrupt:
+        folder.write_manifest({**manifest, "status": "interrupted", "finished": now()})
+        raise
+    manifest |= {
+        "counts": tally.counts,
+        "hooks": {"expected": len(tally.expected), "fired": sum(tally.fired[name] > 0 for name in tally.expected)},
+        "tables": rows,
+        "peak_memory_bytes": peak_memory(),
+        "timings": {"trials_s": round(ran - started, 3), "tables_s": round(time.perf_counter() - ran, 3)},
+    }
+    return Executed(tally, tuple(_problems(plan, tally)), manifest)
+
+
+def _run_missing(plan: Plan, session: Session, journal: Journal, progress: Progress) -> Tally:
+    tally = Tally(planned=len(plan.trials))
+    baselines: Baselines = {}
+    lengths = {name: len(encoded.ids) for name, encoded in session.encoded.items()}
+    for batch in cut(plan.trials, lengths, session.sampling.max_new_tokens if session.sampling else 0):
+        missing = {trial.id for trial in batch.trials if trial.id not in journal.offsets}
+        if missing:
+            _run(batch, missing, session, journal, baselines, tally)
+        else:
+            _recall(batch, journal, baselines, tally)
+        tally.cached += len(batch.trials) - len(missing)
+        tally.run += len(missing)
+        progress(len(batch.trials))
+    return tally
+
+
+def _run(
+    batch: Batch, missing: set[str], session: Session, journal: Journal, baselines: Baselines, tally: Tally
+) -> None:
+    """The whole batch runs, so that its shape and its numbers are those of a run without interruption."""
+    result = run_batch(batch, session, baselines)
+    tally.expected |= result.expected
+    tally.fired.update(result.fired)
+    for trial, outcome in zip(batch.trials, result.outcomes, strict=True):
+        _count(tally, trial.condition, trial.control, outcome)
+        if trial.id in missing:
+            journal.append(outcome.record())
+        if trial.condition == "baseline":
+            baselines[trial.prompt.id, trial.seed] = _slim(outcome)
+
+
+def _recall(batch: Batch, journal: Journal, baselines: Baselines, tally: Tally) -> None:
+    for trial in batch.trials:
+        outcome = Outcome.of(journal.read(trial.id))
+        _count(tally, trial.condition, trial.control, outcome)
+        if trial.condition == "baseline":
+            baselines[trial.prompt.id, trial.seed] = _slim(outcome)
+
+
+def _slim(outcome: Outcome) -> Outcome:
+    return replace(outcome, applied=Applied(0, 0.0, ()), shifts=())
+
+
+def _count(tally: Tally, condition: str, control: str, outcome: Outcome) -> None:
+    if outcome.status == "failed":
+        tally.failed += 1
+        tally.errors.append(f"trial {outcome.trial_id} ({condition}, {control}): {outcome.error}")
+    elif control == "none":
+        tally.acted[condition] += outcome.applied.pairs
+
+
+def _problems(plan: Plan, tally: Tally) -> list[str]:
+    problems = list(dict.fromkeys(tally.errors))
+    silent = sorted(tally.expected - {name for name, count in tally.fired.items() if count})
+    problems += [f"hook {name} was planned and never called" for name in silent]
+    conditions = {t.condition: t.setup.allow_silent for t in plan.trials if t.condition != "baseline"}
+    for condition, allowed in conditions.items():
+        if not allowed and tally.acted[condition] == 0 and tally.planned > tally.failed:
+            problems.append(
+                f"condition {condition} changed nothing in any of its trials; a null result is not shown by an edit that"
+                " does nothing (`allow_silent: true` accepts it)"
+            )
+    return problems
+
+
+def _described(session: Session, plan: Plan) -> dict[str, Any]:
+    model, transcoders = session.engine.model, session.engine.transcoders
+    return {
+        "axes": list(plan.axes),
+        "columns": list(plan.columns),
+        "device": str(model.device),
+        "dtype": session.environment.dtype,
+        "model": {"id": model.name, "hash": session.environment.model, "layers": model.n_layers},
+        "transcoder": {
+            "id": transcoders.name,
+            "hash": session.environment.transcoder,
+            "statistics": session.environment.statistics,
+            "reads": transcoders.reads,
+            "writes": transcoders.writes,
+        },
+        "packages": provenance.packages(),
+        "machine": provenance.machine(torch.get_num_threads()),
+                "environment": _digest(asdict(session.environment)),
+    }
+
+
+def _environment(model: LanguageModel, transcoders: Transcoders, dtype: str, patterns: bool) -> Environment:
+    tokenizer = _tokenizer_file(model)
+    return Environment(
+        model=model.weight_hash(),
+        tokenizer=provenance.file_hash(tokenizer),
+        transcoder=transcoders.weight_hash(),
+        statistics=transcoders.statistics_hash(),
+        dtype=dtype,
+        attention="hooked" if patterns else "sdpa",
+        device=str(model.device),
+        packages=tuple(sorted(provenance.packages().items())),
+    )
+
+
+def _tokenizer_file(model: LanguageModel) -> Path:
+    """The tokenizer's file of a loaded model."""
+    assert model.folder is not None
+    return model.folder / "tokenizer.json"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _direction_texts(experiment: Experiment, name: str) -> DirectionTexts:
+    stated = experiment.spec.directions[name]
+    sides = []
+    for side in ("positive", "negative"):
+        place = experiment.source.place(("directions", name, side, "file"))
+        found, problems = texts_of(getattr(stated, side).file, place, experiment.source, experiment.root)
+        if problems:
+            raise SpecError(tuple(problems))
+        sides.append(found)
+    return DirectionTexts(stated.layer, stated.position, *sides)
+
+
+def _direction_files(experiment: Experiment) -> set[str]:
+    """Files that `steer` takes a vector from."""
+    return {
+        op.direction.file
+        for condition in experiment.spec.conditions.values()
+        for op in condition.interventions
+        if op.op == "steer" and not isinstance(op.direction, str)
+    }

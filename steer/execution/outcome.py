@@ -1,0 +1,80 @@
+"""What a trial leaves in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from steer.intervention.records import Applied, AppliedEdit
+from steer.measurement.measure import Measured
+from steer.measurement.shifts import Shift
+from steer.model.generation import Completion
+
+
+@dataclass(frozen=True)
+class PlacedShift:
+    """A logit shift and the position it was read at."""
+
+    position: int
+    shift: Shift
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished trial. `error` says why a failed one has nothing else."""
+
+    trial_id: str
+    key: str
+    status: Literal["ok", "failed"]
+    applied: Applied
+    values: Mapping[str, Measured]
+    completion: Completion | None = None
+    nll: float | None = None
+    shifts: tuple[PlacedShift, ...] = ()
+    error: str | None = None
+
+    @classmethod
+    def failed(cls, trial_id: str, error: str) -> Outcome:
+        return cls(trial_id, "", "failed", Applied(0, 0.0, ()), {}, error=error)
+
+    def record(self) -> dict[str, Any]:
+        """As it is written; floats keep seven digits, which is what float32 holds."""
+        shifts = [[placed.position, *vars(placed.shift).values()] for placed in self.shifts]
+        edits = [list(vars(edit).values()) for edit in self.applied.edits]
+        return {
+            "trial_id": self.trial_id,
+            "key": self.key,
+            "status": self.status,
+            "error": self.error,
+            "applied": self.applied.pairs,
+            "relative_norm": self.applied.relative_norm,
+            "values": {name: list(pair) for name, pair in self.values.items()},
+            "completion": None if self.completion is None else asdict(self.completion),
+            "nll": self.nll,
+            "edits": [[_short(value) for value in edit] for edit in edits],
+            "shifts": [[_short(value) for value in shift] for shift in shifts],
+        }
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Outcome:
+        """The inverse of `record`."""
+        edits = tuple(AppliedEdit(*edit) for edit in record["edits"])
+        said = record["completion"]
+        return cls(
+            trial_id=record["trial_id"],
+            key=record["key"],
+            status=record["status"],
+            error=record["error"],
+            applied=Applied(record["applied"], record["relative_norm"], edits),
+            values={name: Measured(*pair) for name, pair in record["values"].items()},
+            completion=None
+            if said is None
+            else Completion(ids=tuple(said["ids"]), text=said["text"], stop_reason=said["stop_reason"]),
+            nll=record["nll"],
+            shifts=tuple(PlacedShift(position, Shift(*rest)) for position, *rest in record["shifts"]),
+        )
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.7g}") if isinstance(value, float) else value

@@ -1,0 +1,64 @@
+"""What a run came from: code, versions, hardware. No secrets, no environment variables, no host name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch", "transformers", "transformer-lens", "tokenizers", "safetensors", "numpy", "scipy", "pandas", "pyarrow",
+    "pydantic", "PyYAML", "matplotlib", "steer",
+)  # fmt: skip
+
+
+def packages() -> dict[str, str]:
+    """Installed versions of what a number may depend on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return {"python": platform.python_version(), **found}
+
+
+def git(folder: Path) -> dict[str, Any]:
+    """Commit of the repository that holds `folder`, and whether it has uncommitted changes; empty outside of one."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return {}
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""  # no git, or a repository that does not answer: the manifest then has no commit
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What the run ran on."""
+    return {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "implementation": sys.implementation.name,
+    }
+
+
+def file_hash(path: Path) -> str:
+    """sha256 of a file; hex."""
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,195 @@
+"""The journal becomes the run's six tables, streamed in plan order, so that memory does not grow with the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from steer.errors import ResultsError
+from steer.execution.journal import Journal
+from steer.execution.outcome import Outcome
+from steer.experiment.trial import Plan, Trial
+from steer.model.tokens import Encoded, Tokens
+
+CHUNK = 1_000  # trials whose rows are held at a time
+Rows = list[dict[str, Any]]
+
+EDITS = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("intervention", pa.int32()),
+        ("layer", pa.int32()),
+        ("index", pa.int32()),
+        ("position", pa.int32()),
+        ("before", pa.float64()),
+        ("after", pa.float64()),
+        ("relative_norm", pa.float64()),
+    ]
+)
+COMPLETIONS = [(name, pa.string()) for name in ("prompt", "baseline_text", "intervened_text", "stop_reason")]
+SHIFTS = [
+    ("position", pa.int32()),
+    ("token_id", pa.int32()),
+    ("token", pa.string()),
+    ("baseline_logit", pa.float64()),
+    ("intervened_logit", pa.float64()),
+    ("shift", pa.float64()),
+    ("baseline_prob", pa.float64()),
+    ("intervened_prob", pa.float64()),
+    ("baseline_rank", pa.int32()),
+    ("intervened_rank", pa.int32()),
+]
+MEASUREMENTS = [("measurement", pa.string())] + [(n, pa.float64()) for n in ("baseline", "intervened", "effect")]
+
+
+@dataclass
+class _Writer:
+    """A Parquet file under a temporary name, with a checksum on every page."""
+
+    path: Path
+    schema: pa.Schema
+    rows: int = 0
+    _file: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.temporary = self.path.with_name(f".{self.path.name}.tmp")
+        self._file = parquet.ParquetWriter(
+            self.temporary, self.schema, compression="zstd", write_page_checksum=True, store_schema=False
+        )
+
+    def write(self, rows: Rows) -> None:
+        if rows:
+            self._file.write_table(pa.Table.from_pylist(rows, schema=self.schema))
+            self.rows += len(rows)
+
+    def finish(self) -> None:
+        self._file.close()
+        with self.temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        self.temporary.replace(self.path)
+
+
+def write_tables(
+    folder: Path, plan: Plan, journal: Journal, encoded: Mapping[str, Encoded], tokens: Tokens
+) -> dict[str, int]:
+    """Write all six tables of a run and give back their row counts; ResultsError (exit code 3) if the disk refuses."""
+    schemas = _schemas(plan)
+    try:
+        writers = {name: _Writer(folder / f"{name}.parquet", schema) for name, schema in schemas.items()}
+        writers["prompts"].write([_prompt(prompt, encoded[prompt.id], tokens, plan) for prompt in plan.prompts])
+        baselines: dict[tuple[str, int], str] = {}
+        for chunk in _chunks(_outcomes(plan, journal)):
+            for name, rows in _rows(chunk, plan.axes, baselines, tokens).items():
+                writers[name].write(rows)
+        for writer in writers.values():
+            writer.finish()
+    except OSError as error:
+        raise ResultsError(f"{folder}: the tables could not be written: {error}", exit_code=3) from error
+    return {name: writer.rows for name, writer in writers.items()}
+
+
+def _outcomes(plan: Plan, journal: Journal) -> Iterator[tuple[Trial, Outcome]]:
+    """Every trial that is in the journal; failed ones are not, as nothing was measured."""
+    done = [trial for trial in plan.trials if trial.id in journal.offsets]
+    records = journal.read_all(trial.id for trial in done)
+    for trial, record in zip(done, records, strict=True):
+        outcome = Outcome.of(record)
+        if outcome.status == "ok":
+            yield trial, outcome
+
+
+def _chunks(outcomes: Iterator[tuple[Trial, Outcome]]) -> Iterator[list[tuple[Trial, Outcome]]]:
+    while chunk := list(islice(outcomes, CHUNK)):
+        yield chunk
+
+
+def _schemas(plan: Plan) -> dict[str, pa.Schema]:
+    identity = [(name, pa.string()) for name in ("trial_id", "prompt_id", "condition", "control")]
+    identity += [("control_index", pa.int32())]
+    identity += [(axis, _axis_type(axis, plan.trials)) for axis in plan.axes] + [("seed", pa.int64())]
+    prompts = [("prompt_id", pa.string()), ("text", pa.string())]
+    prompts += [("tokens", pa.list_(pa.string())), ("token_ids", pa.list_(pa.int32()))]
+    return {
+        "trials": pa.schema([*identity, ("applied", pa.int64()), ("relative_norm", pa.float64())]),
+        "prompts": pa.schema([*prompts, *((column, pa.string()) for column in plan.columns)]),
+        "edits": EDITS,
+        "completions": pa.schema(identity + COMPLETIONS),
+        "logit_shifts": pa.schema(identity + SHIFTS),
+        "measurements": pa.schema(identity + MEASUREMENTS),
+    }
+
+
+def _axis_type(axis: str, trials: Iterable[Trial]) -> pa.DataType:
+    values = {type(trial.point[axis]) for trial in trials if axis in trial.point}
+    if values <= {bool} and values:
+        return pa.bool_()
+    return pa.float64() if values <= {int, float} and values else pa.string()
+
+
+def _prompt(prompt: Any, encoded: Encoded, tokens: Tokens, plan: Plan) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt.id,
+        "text": prompt.text,
+        "tokens": [tokens.token(id) for id in encoded.ids],
+        "token_ids": list(encoded.ids),
+        **{column: prompt.columns.get(column) for column in plan.columns},
+    }
+
+
+def _rows(
+    chunk: Sequence[tuple[Trial, Outcome]], axes: Sequence[str], baselines: dict[tuple[str, int], str], tokens: Tokens
+) -> dict[str, Rows]:
+    tables: dict[str, Rows] = {name: [] for name in ("trials", "edits", "completions", "logit_shifts", "measurements")}
+    for trial, outcome in chunk:
+        identity = _identity(trial, axes)
+        done = outcome.applied
+        tables["trials"].append({**identity, "applied": done.pairs, "relative_norm": done.relative_norm})
+        tables["edits"] += [{"trial_id": trial.id, **vars(edit)} for edit in done.edits]
+        tables["completions"] += _completion(trial, outcome, identity, baselines)
+        tables["logit_shifts"] += [
+            {**identity, "position": s.position, "token": tokens.token(s.shift.token_id), **vars(s.shift)}
+            for s in outcome.shifts
+        ]
+        tables["measurements"] += _measurements(outcome, identity)
+    return tables
+
+
+def _identity(trial: Trial, axes: Sequence[str]) -> dict[str, Any]:
+    return {
+        "trial_id": trial.id,
+        "prompt_id": trial.prompt.id,
+        "condition": trial.condition,
+        "control": trial.control,
+        "control_index": trial.control_index,
+        **{axis: trial.point.get(axis) for axis in axes},
+        "seed": trial.seed,
+    }
+
+
+def _completion(
+    trial: Trial, outcome: Outcome, identity: dict[str, Any], baselines: dict[tuple[str, int], str]
+) -> Rows:
+    if outcome.completion is None:
+        return []
+    where = trial.prompt.id, trial.seed
+    if trial.condition == "baseline":
+        baselines[where] = outcome.completion.text
+    texts = {"baseline_text": baselines.get(where), "intervened_text": outcome.completion.text}
+    return [{**identity, "prompt": trial.prompt.text, **texts, "stop_reason": outcome.completion.stop_reason}]
+
+
+def _measurements(outcome: Outcome, identity: dict[str, Any]) -> Rows:
+    rows = []
+    for name, (baseline, intervened) in outcome.values.items():
+        known = baseline is not None and intervened is not None
+        effect = intervened - baseline if known else None  # type: ignore[operator]
+        row = {"measurement": name, "baseline": baseline, "intervened": intervened, "effect": effect}
+        rows.append({**identity, **row})
+    return rows

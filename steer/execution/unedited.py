@@ -1,0 +1,114 @@
+"""Questions to the unedited model, one prompt at a time: donors, which features fire, directions from prompt sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Float
+from safetensors.torch import load_file
+from torch import Tensor
+
+from steer.errors import RunError
+from steer.experiment.spec import Donor, DonorPrompt, Positions
+from steer.experiment.trial import Prompt
+from steer.intervention.positions import resolve
+from steer.intervention.reference import Wanted, capture
+from steer.model.language_model import LanguageModel
+from steer.model.tokens import Encoded
+from steer.transcoder.transcoder import Transcoders, activations
+
+REMEMBERED = 64  # prompts whose transcoder inputs are kept
+
+
+@dataclass(frozen=True)
+class DirectionTexts:
+    """The two prompt sets of an entry of `directions:`, with their texts."""
+
+    layer: int
+    position: Positions
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+
+
+@dataclass
+class Unedited:
+    """Implements `Baseline`; passes are remembered, the last few prompts' whole."""
+
+    model: LanguageModel
+    transcoders: Transcoders
+    prompts: Mapping[str, Prompt]
+    directions: Mapping[str, DirectionTexts]
+    files: Mapping[str, Path]
+    _reads: dict[str, dict[int, Tensor]] = field(default_factory=dict)
+    _vectors: dict[str, Tensor] = field(default_factory=dict)
+
+    def donor_activation(self, donor: Donor, layer: int, index: int) -> float:
+        """The largest activation at the donor's positions."""
+        prompt = self.prompts[donor.prompt] if isinstance(donor, DonorPrompt) else text_prompt(donor.text)
+        positions = list(self._positions(donor.position, prompt))
+        x = self.reads(prompt)[layer][positions]
+        return float(activations(x, self.transcoders.encoder(layer, [index])).max())
+
+    def fires(self, prompt: Prompt, layer: int, positions: tuple[int, ...]) -> Bool[Tensor, " d_transcoder"]:
+        """The features that are active at one of the prompt's positions."""
+        return (self.transcoders.encode_all(layer, self.reads(prompt)[layer][list(positions)]) > 0).any(0)
+
+    def direction(self, name: str) -> tuple[int, Float[Tensor, " d_model"]]:
+        """Layer and vector of an entry of `directions:`: mean over the positive prompts minus mean over the negative.
+
+        The difference of means of the residual stream (`hook_resid_post`), as in Marks and Tegmark 2023
+        (arXiv:2310.06824) and Arditi et al. 2024 (arXiv:2406.11717).
+        """
+        texts = self.directions[name]
+        if name not in self._vectors:
+            means = [torch.stack([self._residual(t, texts) for t in side]).mean(0) for side in
+                     (texts.positive, texts.negative)]  # fmt: skip
+            self._vectors[name] = means[0] - means[1]
+        return texts.layer, self._vectors[name]
+
+    def direction_file(self, file: str) -> Float[Tensor, " d_model"]:
+        """The vector stored as the only tensor of a safetensors file."""
+        tensors = load_file(self.files[file])
+        if len(tensors) != 1 or next(iter(tensors.values())).numel() != self.model.d_model:
+            shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
+            raise RunError(f"{file}: expected one tensor of {self.model.d_model} numbers, found {shapes}")
+        return next(iter(tensors.values())).flatten().float()
+
+    def reads(self, prompt: Prompt) -> dict[int, Float[Tensor, "pos d_model"]]:
+        """What the transcoders read on a prompt, by layer."""
+        if prompt.text not in self._reads:
+            if len(self._reads) >= REMEMBERED:
+                self._reads.pop(next(iter(self._reads)))
+            wanted = Wanted(reads=frozenset(range(self.transcoders.n_layers)))
+            reference, hooks = capture(wanted, self.transcoders.reads, self.transcoders.writes, self.model.n_layers, ())
+            self._pass(prompt, hooks)
+            self._reads[prompt.text] = {layer: x[0].float() for layer, x in reference.reads.items()}
+        return self._reads[prompt.text]
+
+    def _residual(self, text: str, texts: DirectionTexts) -> Float[Tensor, " d_model"]:
+        prompt = text_prompt(text)
+        seen: list[Tensor] = []
+        self._pass(prompt, [(f"blocks.{texts.layer}.hook_resid_post", lambda x, hook: seen.append(x))])
+        return seen[0][0, list(self._positions(texts.position, prompt))].float().mean(0).cpu()
+
+    def _pass(self, prompt: Prompt, hooks: list) -> None:  # type: ignore[type-arg]
+        ids = torch.tensor([self._encoded(prompt).ids], device=self.model.device)
+        with torch.inference_mode(), self.model.hooked(hooks):
+            self.model.forward_pass(ids, torch.ones_like(ids, dtype=torch.bool))
+
+    def _positions(self, positions: Positions, prompt: Prompt) -> tuple[int, ...]:
+        found = resolve(positions, self._encoded(prompt), prompt).prompt
+        if not found:
+            raise RunError(f"no position {positions!r} in the donor or direction prompt {prompt.text!r}")
+        return found
+
+    def _encoded(self, prompt: Prompt) -> Encoded:
+        return self.model.tokens.encode(prompt.text)
+
+
+def text_prompt(text: str) -> Prompt:
+    """A text that is no trial of its own."""
+    return Prompt(id="donor", text=text)

@@ -1,0 +1,489 @@
+"""Checks of `choose` and `expectations`: that each can be judged, on the trials it names and on nothing else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from steer.experiment import spec
+from steer.experiment.conditions import axis_value_problems
+from steer.experiment.draft import Draft, unknown, where_columns
+from steer.experiment.problems import Code, Problem, help_for, listing, shown
+from steer.experiment.references import REF, filled, matches, number, same, wanted
+from steer.experiment.rows import PromptRow
+from steer.experiment.source import Path_
+
+HITS = (spec.IsTop, spec.TopK, spec.Contains, spec.Regex, spec.EndsWith, spec.LastWord, spec.StopRate)
+"""Measurements that are 1 or 0 for every completion: judged by exact intervals."""
+SHARES = (*HITS, spec.TokenProb, spec.Repetition, spec.Distinct, spec.EditDistance)
+"""Measurements between 0 and 1."""
+INTERVAL_FROM = 8
+"""Prompts from which a mean has an interval."""
+WHERE_WORDS = ("condition", "control", "seed")
+
+
+def choose_problems(draft: Draft) -> Iterator[Problem]:
+    for name, choose in draft.spec.choose.items():
+        path: Path_ = ("choose", name)
+        yield from _objective(draft, path, choose)
+        yield from _choice(draft, path, choose)
+        for limited, limit in choose.limits.items():
+            yield from _limit(draft, (*path, "limits", limited), limited, limit)
+
+
+def expectation_problems(draft: Draft) -> Iterator[Problem]:
+    first: dict[str, int] = {}
+    for i, expectation in enumerate(draft.spec.expectations):
+        path: Path_ = ("expectations", i)
+        line = draft.source.place(path).line
+        if expectation.id in first:
+            message = f"a second expectation with the id {shown(expectation.id)}"
+            place = draft.source.place((*path, "id"))
+            yield Problem(place, message, f"first used on line {first[expectation.id]}", Code.DUPLICATE)
+        first.setdefault(expectation.id, line)
+        if not draft.is_broken(*path):
+            yield from _combination(draft, path, expectation)
+        yield from _scope(draft, path, expectation)
+
+
+# --- choose ---------------------------------------------------------------------------------------------------
+
+
+def _objective(draft: Draft, path: Path_, choose: spec.Choose) -> Iterator[Problem]:
+    if (choose.maximize is None) == (choose.minimize is None) and not draft.is_broken(*path):
+        message = "a choice says what to `maximize` or what to `minimize`"
+        yield Problem(draft.source.place(path), message, None, Code.CHOOSE)
+    for key in ("maximize", "minimize"):
+        measurement = getattr(choose, key)
+        if measurement is not None and measurement not in draft.names["measurements"]:
+            yield unknown(draft.source.place((*path, key)), "measurement", measurement, draft.names["measurements"])
+
+
+def _limit(draft: Draft, path: Path_, name: str, limit: spec.Limit) -> Iterator[Problem]:
+    if name not in draft.names["measurements"]:
+        yield unknown(draft.source.key(path), "measurement", name, draft.names["measurements"])
+    if limit.min is None and limit.max is None and not draft.is_broken(*path[:2]):
+        yield Problem(draft.source.place(path), f"the limit on {shown(name)} has no `min` and no `max`", None, Code.CHOOSE)
+
+
+def _choice(draft: Draft, path: Path_, choose: spec.Choose) -> Iterator[Problem]:
+    if choose.condition not in draft.names["conditions"]:
+        yield unknown(draft.source.place((*path, "condition")), "condition", choose.condition, draft.names["conditions"])
+    if choose.axis not in draft.names["sweep"]:
+        yield unknown(draft.source.place((*path, "axis")), "sweep axis", choose.axis, draft.names["sweep"])
+    where = (*path, "where")
+    yield from where_columns(draft, where, choose.where, also=[*draft.names["sweep"], "seed"])
+    if choose.condition not in draft.axes_used or choose.axis not in draft.axes or choose.condition in draft.unclear:
+        return
+    used = draft.axes_used[choose.condition]
+    if choose.axis not in used:
+        message = f"condition {shown(choose.condition)} does not use the sweep axis {shown(choose.axis)}"
+        yield Problem(draft.source.place((*path, "axis")), message, f"it uses: {listing(used) or 'none'}", Code.CHOOSE)
+    for axis in used:
+        if axis != choose.axis and axis not in choose.where:
+            yield _not_fixed(draft, path, axis, choose.condition, f"add `{axis}: ...` to its `where`")
+    for axis in set(choose.where) & set(draft.axes):
+        yield from axis_value_problems(draft, (*where, axis), axis, choose.where[axis])
+    if not choose_rows(draft, choose) and draft.rows_complete:
+        yield Problem(draft.source.place(path), "no prompt is left to choose on", None, Code.CHOOSE)
+
+
+def choose_rows(draft: Draft, choose: spec.Choose) -> list[PromptRow]:
+    columns = {key: value for key, value in choose.where.items() if key in draft.columns}
+    return [row for row in draft.condition_rows(choose.condition) if matches(row.columns, columns)]
+
+
+def _not_fixed(draft: Draft, path: Path_, axis: str, condition: str, help: str) -> Problem:
+    message = f"condition {shown(condition)} uses the sweep axis {shown(axis)}, which is not fixed here"
+    return Problem(draft.source.place(path), message, help, Code.NOT_FIXED)
+
+
+# --- the fields of an expectation -----------------------------------------------------------------------------
+
+
+def _combination(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Problem]:
+    """What goes with what; the first thing that is wrong says enough."""
+    told = next(_combinations(one), None)
+    if told:
+        key, message, help = told
+        node = draft.source.node((*path, key)) if key else None
+        place = draft.source.key((*path, key)) if node and key else draft.source.place(path)
+        yield Problem(place, message, help, Code.EXPECTATION)
+    measurement = draft.spec.measurements.get(one.measurement)
+    if isinstance(measurement, SHARES) and one.of in ("intervened", "baseline") and not one.statistic:
+        yield from _beyond_shares(draft, path, one)
+
+
+def _combinations(one: spec.Expectation) -> Iterator[tuple[str, str, str | None]]:
+    bounds = [key for key in ("min", "max") if getattr(one, key) is not None]
+    differences = [key for key in ("min_diff", "max_diff") if getattr(one, key) is not None]
+    for low, high in (("min", "max"), ("min_diff", "max_diff")):
+        if None not in (a := getattr(one, low), b := getattr(one, high)) and a > b:
+            yield low, f"{low} {a:g} is above {high} {b:g}", None
+    if differences and one.versus is None:
+        yield differences[0], f"{differences[0]} needs `versus`", "a control's type, or a mapping laid over `where`"
+    if one.versus is not None and bounds and one.statistic is None:
+        help = f"write {bounds[0]}_diff for the difference"
+        yield bounds[0], f"{bounds[0]} bounds a mean, and with `versus` there is a difference", help
+    for key in ("trend", "statistic"):
+        if getattr(one, key) is not None and one.over is None:
+            yield key, f"{key} needs `over`", "the sweep axis that it runs along"
+    if one.over is not None and one.trend is None and one.statistic is None:
+        yield "over", "`over` needs `trend` or `statistic`", "trend: increasing, or statistic: crossover or peak"
+    if one.trend is not None and (one.statistic is not None or bounds or differences):
+        other = "statistic" if one.statistic else [*bounds, *differences][0]
+        yield "trend", f"a trend and {other} are two expectations", "write them one by one"
+    if one.statistic is not None and (differences or not bounds):
+        yield "statistic", f"the {one.statistic} is bounded by `min` and `max`", None
+    if one.slack and one.trend is None:
+        yield "slack", "slack belongs to a trend", None
+    tolerances = [key for key in ("atol", "rtol") if getattr(one, key) is not None]
+    if one.snapshot and not tolerances:
+        yield "snapshot", "a snapshot needs `atol` or `rtol`", "for example atol: 0.02"
+    if one.snapshot and (bounds or differences or one.trend or one.confidence is not None):
+        yield "snapshot", "a snapshot and a bound are two expectations", "write them one by one"
+    if tolerances and not one.snapshot:
+        yield tolerances[0], f"{tolerances[0]} belongs to a snapshot", "add `snapshot: true`"
+    if not (bounds or differences or one.trend or one.snapshot):
+        help = "min, max, versus with min_diff, over with trend, or snapshot with atol"
+        key = "confidence" if one.confidence is not None else ""
+        yield key, "nothing is bounded: this cannot fail", help
+
+
+def _beyond_shares(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Problem]:
+    for key in ("min", "max", "min_diff", "max_diff"):
+        bound = getattr(one, key)
+        if bound is not None and abs(bound) > 1:
+            message = f"{key} {bound:g}: {shown(one.measurement)} lies between 0 and 1"
+            yield Problem(draft.source.place((*path, key)), message, None, Code.CANNOT_PASS, "warning")
+
+
+# --- what an expectation looks at -----------------------------------------------------------------------------
+
+
+def _scope(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Problem]:
+    if one.measurement not in draft.names["measurements"]:
+        place = draft.source.place((*path, "measurement"))
+        yield unknown(place, "measurement", one.measurement, draft.names["measurements"])
+    yield from _where_keys(draft, (*path, "where"), one.where, condition_of(draft, one.where))
+    yield from _over(draft, path, one)
+    if one.each is not None:
+        yield from _each(draft, path, one)
+    if draft.is_broken(*path):
+        return
+    yield from _where_complete(draft, path, one.where, one)
+    if one.versus is not None:
+        yield from _versus(draft, (*path, "versus"), one)
+    yield from _prompts(draft, path, one)
+
+
+def condition_of(draft: Draft, where: Mapping[str, Any]) -> str | None:
+    """The condition that a `where` means: the one it names, else the only one, else the baseline; None if unclear."""
+    named = where.get("condition")
+    if isinstance(named, str):
+        return named
+    conditions = draft.names["conditions"]
+    return None if named is not None or len(conditions) > 1 else (conditions or ("baseline",))[0]
+
+
+def _where_keys(draft: Draft, path: Path_, where: Mapping[str, Any], condition: str | None) -> Iterator[Problem]:
+    """Every key and value of a `where` is known."""
+    axes = draft.names["sweep"]
+    yield from where_columns(draft, path, where, also=[*WHERE_WORDS, *axes])
+    for key, value in where.items():
+        here = (*path, key)
+        match key:
+            case "condition":
+                yield from _where_condition(draft, here, value)
+            case "control":
+                yield from _where_control(draft, here, value, condition)
+            case "seed":
+                yield from _where_seed(draft, here, value)
+            case axis if axis in axes:
+                yield from _where_axis(draft, here, axis, value, condition)
+
+
+def _where_condition(draft: Draft, path: Path_, value: Any) -> Iterator[Problem]:
+    known = [*draft.names["conditions"], "baseline"]
+    if not isinstance(value, str):
+        yield Problem(draft.source.place(path), "a `where` names one condition", None, Code.WHERE)
+    elif value not in known:
+        yield unknown(draft.source.place(path), "condition", value, known)
+
+
+def _where_control(draft: Draft, path: Path_, value: Any, condition: str | None) -> Iterator[Problem]:
+    if not isinstance(value, str):
+        yield Problem(draft.source.place(path), "a `where` names one control", None, Code.WHERE)
+    elif value != "none" and condition in draft.spec.conditions and not draft.is_broken("conditions", str(condition)):
+        there = control_types(draft, condition)
+        if value not in there:
+            message = f"condition {shown(condition)} has no control {shown(value)}"
+            help = help_for(value, [*there, "none"], noun="it has")
+            yield Problem(draft.source.place(path), message, help, Code.WHERE)
+
+
+def control_types(draft: Draft, condition: str | None) -> list[str]:
+    found = draft.spec.conditions.get(condition or "")
+    return [control.type for control in found.controls] if found else []
+
+
+def _where_seed(draft: Draft, path: Path_, value: Any) -> Iterator[Problem]:
+    for one in wanted(value):
+        if not any(same(one, seed) for seed in draft.spec.seeds):
+            message = f"{shown(one)} is none of the seeds"
+            help = f"seeds: {listing(map(str, draft.spec.seeds))}"
+            yield Problem(draft.source.place(path), message, help, Code.WHERE)
+
+
+def _where_axis(draft: Draft, path: Path_, axis: str, value: Any, condition: str | None) -> Iterator[Problem]:
+    place = draft.source.place(path)
+    for one in wanted(value):
+        reference = REF.fullmatch(one) if isinstance(one, str) else None
+        if reference is None:
+            yield from axis_value_problems(draft, path, axis, one)
+        else:
+            yield from _chosen(draft, path, axis, reference[2])
+    used = draft.axes_used.get(condition or "", ())
+    clear = condition == "baseline" or (condition in draft.axes_used and condition not in draft.unclear)
+    if clear and axis not in used and not draft.is_broken("sweep", axis):
+        message = f"condition {shown(condition)} does not use the sweep axis {shown(axis)}"
+        yield Problem(place, message, f"it uses: {listing(used) or 'none'}", Code.WHERE)
+
+
+def _chosen(draft: Draft, path: Path_, axis: str, name: str) -> Iterator[Problem]:
+    place = draft.source.place(path)
+    choose = draft.spec.choose.get(name)
+    if name not in draft.names["choose"]:
+        help = help_for(name, draft.names["choose"], noun="choose names")
+        yield Problem(place, f"'${name}' is no `choose` name", help, Code.UNKNOWN_REF)
+    elif choose is not None and choose.axis != axis:
+        message = f"'${name}' is chosen on the axis {shown(choose.axis)}, not on {shown(axis)}"
+        yield Problem(place, message, None, Code.UNKNOWN_REF)
+
+
+def _where_complete(draft: Draft, path: Path_, where: Mapping[str, Any], one: spec.Expectation) -> Iterator[Problem]:
+    """Nothing is pooled silently: one condition, and every axis that it uses fixed or run over."""
+    condition = condition_of(draft, where)
+    place = draft.source.place((*path, "where"))
+    if condition is None and isinstance(where.get("condition"), str | None):
+        help = f"add `condition:`, one of {listing([*draft.names['conditions'], 'baseline'])}"
+        yield Problem(place, "which condition is meant?", help, Code.NOT_FIXED)
+    for axis in draft.axes_used.get(condition or "", ()):
+        if axis not in where and axis != one.over:
+            help = f"add `{axis}: ...` to `where`, or `over: {axis}` with a trend or statistic"
+            yield _not_fixed(draft, (*path, "where"), axis, str(condition), help)
+    if condition == "baseline" and one.of in ("effect", "ratio"):
+        message = f"the baseline has no {one.of}: it is what effects are measured from"
+        yield Problem(draft.source.place((*path, "of")), message, None, Code.EXPECTATION)
+    control = where.get("control", "none")
+    if isinstance(control, str) and control != "none":
+        yield from _control_runs(draft, place, condition, control, where)
+
+
+def _over(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Problem]:
+    if one.over is None:
+        return
+    place = draft.source.place((*path, "over"))
+    condition = condition_of(draft, one.where)
+    if one.over not in draft.names["sweep"]:
+        yield unknown(place, "sweep axis", one.over, draft.names["sweep"])
+    elif one.over in draft.axes and condition in draft.axes_used and condition not in draft.unclear:
+        yield from _over_axis(draft, path, one, condition)
+
+
+def _over_axis(draft: Draft, path: Path_, one: spec.Expectation, condition: str) -> Iterator[Problem]:
+    place = draft.source.place((*path, "over"))
+    axis = str(one.over)
+    values = draft.axes[axis]
+    if axis not in draft.axes_used[condition]:
+        help = f"it uses: {listing(draft.axes_used[condition]) or 'none'}"
+        message = f"condition {shown(condition)} does not use the sweep axis {shown(axis)}"
+        yield Problem(place, message, help, Code.EXPECTATION)
+    elif axis in one.where and len(wanted(one.where[axis])) < 2:
+        message = f"{shown(axis)} is fixed in `where`, so nothing runs over it"
+        yield Problem(place, message, None, Code.EXPECTATION)
+    elif len(values) < 2:
+        yield Problem(place, f"the sweep axis {shown(axis)} has one value", None, Code.EXPECTATION)
+    elif any(number(value) is None for value in values):
+        message = f"{shown(axis)} has values that are no numbers, so there is no order to run over"
+        yield Problem(place, message, None, Code.EXPECTATION)
+
+
+def _each(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Problem]:
+    place = draft.source.place((*path, "each"))
+    if one.each in draft.names["sweep"]:
+        help = "write an expectation for each value, or `over:` the axis"
+        yield Problem(place, f"{shown(one.each)} is a sweep axis: `each` takes a column", help, Code.EXPECTATION)
+    elif one.each not in draft.columns and draft.rows_complete:
+        help = help_for(str(one.each), draft.columns, noun="columns")
+        yield Problem(place, f"{shown(one.each)} is no column of the prompts", help, Code.UNKNOWN_COLUMN)
+
+
+# --- versus ---------------------------------------------------------------------------------------------------
+
+
+def _versus(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Problem]:
+    place = draft.source.place(path)
+    condition = condition_of(draft, one.where)
+    if isinstance(one.versus, str):
+        yield from _versus_control(draft, path, one.versus, condition)
+        yield from _control_runs(draft, place, condition, one.versus, one.where)
+        return
+    over = one.versus or {}
+    other = {**one.where, **over}
+    target = condition_of(draft, other)
+    yield from _where_keys(draft, path, over, target)
+    if all(key in one.where and _alike(one.where[key], value) for key, value in over.items()):
+        yield Problem(place, "`versus` changes nothing: this compares with itself", None, Code.VERSUS)
+    for axis in draft.axes_used.get(target or "", ()):
+        if axis not in other and axis != one.over:
+            yield _not_fixed(draft, path, axis, str(target), f"add `{axis}: ...` to `versus`")
+    control = other.get("control", "none")
+    if isinstance(control, str) and control != "none" and target in draft.spec.conditions:
+        if "control" not in over and control not in control_types(draft, target):
+            message = f"condition {shown(target)} has no control {shown(control)}"
+            yield Problem(place, message, "add `control: none` to `versus`", Code.VERSUS)
+
+
+def _alike(a: Any, b: Any) -> bool:
+    left, right = wanted(a), wanted(b)
+    return len(left) == len(right) and all(map(same, left, right))
+
+
+def _versus_control(draft: Draft, path: Path_, control: str, condition: str | None) -> Iterator[Problem]:
+    there = control_types(draft, condition)
+    broken = condition in draft.names["conditions"] and (
+        condition not in draft.spec.conditions or draft.is_broken("conditions", str(condition))
+    )
+    if control in there or broken or condition is None:
+        return
+    message = f"condition {shown(condition)} has no control {shown(control)}"
+    if control in (*draft.names["conditions"], "baseline"):
+        help = f"to compare with a condition write `versus: {{condition: {control}}}`"
+    else:
+        help = help_for(control, there, noun="it has")
+    yield Problem(draft.source.place(path), message, help, Code.VERSUS)
+
+
+def _control_runs(
+    draft: Draft, place: Any, condition: str | None, control: str, where: Mapping[str, Any]
+) -> Iterator[Problem]:
+    """A control limited to some sweep points can be compared at those only."""
+    found = draft.spec.conditions.get(condition or "")
+    limits = next((one.where for one in found.controls if one.type == control), {}) if found else {}
+    for axis, allowed in limits.items():
+        for value in wanted(where.get(axis, ())):
+            chosen = isinstance(value, str) and value.startswith("$")
+            if not chosen and not any(same(value, one) for one in wanted(allowed)):
+                message = f"control {control} does not run at {shown(f'{axis}: {value}')}"
+                help = f"its `where` says {axis}: {listing(map(str, wanted(allowed)))}"
+                yield Problem(place, message, help, Code.VERSUS)
+            elif chosen:
+                message = f"control {control} runs at some values of {shown(axis)} only, and {value} may be another"
+                yield Problem(place, message, None, Code.VERSUS, "warning")
+
+
+# --- prompts --------------------------------------------------------------------------------------------------
+
+
+def _prompts(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Problem]:
+    if not draft.rows_complete:
+        return
+    rows = judged_rows(draft, one)
+    yield from _judged_on_chosen(draft, path, one, rows)
+    if not rows:
+        known = all(key in draft.columns or key in (*WHERE_WORDS, *draft.names["sweep"]) for key in one.where)
+        if known and not any(True for _ in where_columns(draft, (*path, "where"), one.where, _other_keys(draft))):
+            message = "no prompt is left to judge"
+            yield Problem(draft.source.place((*path, "where")), message, None, Code.WHERE)
+    elif one.confidence is not None:
+        yield from _can_pass(draft, path, one, rows)
+
+
+def _other_keys(draft: Draft) -> list[str]:
+    return [*WHERE_WORDS, *draft.names["sweep"]]
+
+
+def judged_rows(draft: Draft, one: spec.Expectation) -> list[PromptRow]:
+    """The rows that an expectation is about: its own `where`, its condition's and its measurement's."""
+    columns = {key: value for key, value in one.where.items() if key in draft.columns and key not in draft.axes}
+    condition = draft.spec.conditions.get(condition_of(draft, one.where) or "")
+    measurement = draft.spec.measurements.get(one.measurement)
+    wheres = [columns, condition.where if condition else {}, measurement.where if measurement else {}]
+    return [row for row in draft.rows if all(matches(row.columns, where) for where in wheres)]
+
+
+def _judged_on_chosen(draft: Draft, path: Path_, one: spec.Expectation, rows: Sequence[PromptRow]) -> Iterator[Problem]:
+    laid = one.versus if isinstance(one.versus, dict) else {}
+    for value in [*one.where.values(), *laid.values()]:
+        for text in wanted(value):
+            match = REF.fullmatch(text) if isinstance(text, str) else None
+            choose = draft.spec.choose.get(match[2]) if match else None
+            if choose is None or match is None:
+                continue
+            chosen_on = {_content(row) for row in choose_rows(draft, choose)}
+            both = [row for row in rows if _content(row) in chosen_on]
+            if both:
+                message = f"judges {both[0].name}, on which ${match[2]} was chosen"
+                more = f" ({len(both)} such prompts)" if len(both) > 1 else ""
+                help = "give the prompts a column such as `split`: choose on one value, judge on another"
+                place = draft.source.place((*path, "where"))
+                yield Problem(place, message + more, help, Code.JUDGED_ON_CHOSEN)
+
+
+def _content(row: PromptRow) -> tuple[Any, ...]:
+    """What the model reads: two rows with the same text are the same prompt, whatever they are called."""
+    messages = tuple((message.role, filled(message.content, row.columns)) for message in row.messages or ())
+    return row.text, filled(row.template or "", row.columns), messages, filled(row.prefix or "", row.columns)
+
+
+def _can_pass(draft: Draft, path: Path_, one: spec.Expectation, rows: Sequence[PromptRow]) -> Iterator[Problem]:
+    """Whether so few prompts could ever pass at the confidence asked."""
+    groups: dict[str, int] = {}
+    for row in rows:
+        group = row.columns.get(one.each, "") if one.each else ""
+        groups[group] = groups.get(group, 0) + 1
+    group, n = min(groups.items(), key=lambda item: item[1])
+    needed = prompts_needed(draft, one)
+    if n < needed:
+        here = f" with {shown(f'{one.each}: {group}')}" if one.each else ""
+        count = f"there {'is' if n == 1 else 'are'} {n}{here}"
+        if needed == math.inf:
+            message = "a bound at the very end of the scale cannot hold for an interval's end"
+            yield Problem(draft.source.place((*path, "confidence")), message, None, Code.CANNOT_PASS, "warning")
+            return
+        key = next((key for key in ("min", "max") if getattr(one, key) is not None), "confidence")
+        what = f"{key} {getattr(one, key):g} at {one.confidence:.0%}" if key != "confidence" else "an interval"
+        message = f"{what} needs {needed:.0f} prompts, even without a miss; {count}"
+        if not _exact(draft, one):
+            message = f"an interval needs at least {needed:.0f} prompts; {count}"
+        place = draft.source.place((*path, "confidence"))
+        yield Problem(place, message, "as it is it cannot pass", Code.CANNOT_PASS, "warning")
+
+
+def _exact(draft: Draft, one: spec.Expectation) -> bool:
+    """Whether every prompt is one hit or miss, so that the interval is Clopper and Pearson's."""
+    measurement = draft.spec.measurements.get(one.measurement)
+    single = len(draft.spec.seeds) == 1 or draft.spec.generation is None
+    plain = one.of in ("intervened", "baseline") and one.versus is None and one.over is None
+    return isinstance(measurement, HITS) and single and plain
+
+
+def prompts_needed(draft: Draft, one: spec.Expectation) -> float:
+    """The fewest prompts that can pass: for hits and misses from the exact interval, when none is on the wrong side.
+
+    With n hits of n the two-sided interval of Clopper and Pearson begins at (alpha / 2) ** (1 / n) (Biometrika 1934).
+    """
+    if not _exact(draft, one):
+        return INTERVAL_FROM
+    alpha = 1 - (one.confidence or 0)
+    ends = [one.min] if one.min is not None else []
+    ends += [1 - one.max] if one.max is not None else []
+    return max((_needed(end, alpha) for end in ends), default=1)
+
+
+def _needed(end: float, alpha: float) -> float:
+    if end <= 0:
+        return 1
+    return math.inf if end >= 1 else math.ceil(math.log(alpha / 2) / math.log(end) - 1e-9)

@@ -1,0 +1,81 @@
+"""`features:` -> members by name; groups kept in a file of their own are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from steer.experiment.paths import Refused, find
+from steer.experiment.problems import Code, Place, Problem, help_for, shown
+from steer.experiment.source import Source, read, read_file
+from steer.experiment.spec import ExperimentSpec, FeatureFile, Member
+from steer.experiment import spec as schema
+from steer.experiment.validation import check_value
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Every group that could be read, and the problems of the others."""
+
+    members: Mapping[str, tuple[Member, ...]]
+    problems: tuple[Problem, ...]
+
+
+def feature_groups(spec: ExperimentSpec, source: Source, root: Path) -> Groups:
+    found: dict[str, tuple[Member, ...]] = {}
+    problems: list[Problem] = []
+    for name, group in spec.features.items():
+        place = source.place(("features", name))
+        if isinstance(group, FeatureFile):
+            group, wrong = _from_file(name, group.file, source.place(("features", name, "file")), source, root)
+            problems += wrong
+        if group is not None:
+            members = tuple(member(one) for one in (group if isinstance(group, tuple) else (group,)))
+            found[name], twice = _once(name, members, place)
+            problems += twice
+    return Groups(found, tuple(problems))
+
+
+def member(written: str | Member) -> Member:
+    """A feature that is known to be written `layer/index`, or as a mapping."""
+    if isinstance(written, Member):
+        return written
+    layer, index = written.split("/")
+    return Member(layer=int(layer), index=int(index))
+
+
+def _once(name: str, members: Sequence[Member], place: Place) -> tuple[tuple[Member, ...], list[Problem]]:
+    first: dict[str, Member] = {}
+    problems = []
+    for one in members:
+        if one.id in first:
+            message = f"feature {one.id} is listed twice in {shown(name)}: it edits once"
+            problems.append(Problem(place, message, None, Code.FEATURES, "warning"))
+        first.setdefault(one.id, one)
+    return tuple(first.values()), problems
+
+
+def _from_file(name: str, written: str, place: Place, source: Source, root: Path) -> tuple[Any, list[Problem]]:
+    path = find(written, source.path.parent, root)
+    if isinstance(path, Refused):
+        return None, [path.at(place)]
+    text, unread = read_file(path)
+    if text is None:
+        return None, list(unread)
+    inner = read(text, path)
+    if inner.problems or not isinstance(inner.data, dict):
+        message = f"{shown(written)} should be a mapping of names to features"
+        return None, list(inner.problems) or [Problem(place, message, None, Code.FEATURES)]
+    return _named(name, written, place, inner)
+
+
+def _named(name: str, written: str, place: Place, inner: Source) -> tuple[Any, list[Problem]]:
+    below = ("features",) if set(inner.data) == {"features"} else ()
+    groups = inner.node(below)
+    options = [str(key) for key, _ in groups.children()] if groups else []
+    if name not in options:
+        message = f"{shown(written)} has no group {shown(name)}"
+        return None, [Problem(place, message, help_for(name, options, noun="it has"), Code.FEATURES)]
+    return check_value(inner, (*below, name), schema.InlineGroup)
