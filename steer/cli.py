@@ -269,7 +269,7 @@ def _print_verdicts(analysis: Analysis) -> None:
 
 
 def _plain(text: str) -> str:
-    """Text that may come from a model, made safe for a terminal or a CI log: no control characters, no `::` commands."""
+    """Text that may come from a model, safe for a terminal or a CI log: no control characters, no `::` commands."""
     visible = "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     return re.sub(r"(?m)^(\s*):(?=:)", r"\1: ", visible)
 

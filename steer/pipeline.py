@@ -84,7 +84,7 @@ def check_file(path: Path, overrides: Sequence[str] = ()) -> tuple[Experiment, t
 def facts(experiment: Experiment) -> Facts:
     """What the files of model and transcoder say: tokenizer, layers, widths. ModelError, TranscoderError."""
     tokens = Tokens.open(folder_of(experiment.spec.model.id, experiment.spec.model.revision, weights=False))
-    if is_hub_id(experiment.spec.transcoder.id):  # its layers may be many GB: they are looked at when the run loads them
+    if is_hub_id(experiment.spec.transcoder.id):  # may be many GB: looked at when the run loads it
         return Facts(tokens=tokens, n_layers=None, widths={})
     shape = shapes(transcoder_folder(experiment))
     return Facts(tokens=tokens, n_layers=shape.n_layers, widths=shape.widths)
@@ -199,11 +199,12 @@ def run(
     with open_folder(results, experiment.spec.name, base["identity"], experiment.hash, fresh) as folder:
         executed = execute(prepared.plan, session, folder, base, progress)
         analysis = analyse(folder.path, _lines(experiment))
-        page = report(folder.path, analysis)
         status = "failed" if executed.problems else "complete"
+        manifest = {**executed.manifest, "status": status, "problems": list(executed.problems), "finished": now()}
+        folder.write_manifest(manifest)  # before the page, which shows it
+        page = report(folder.path, analysis)
         outputs = {p.name: provenance.file_hash(p) for p in sorted(folder.path.iterdir()) if _is_output(p)}
-        ending = {"status": status, "problems": list(executed.problems), "finished": now(), "outputs": outputs}
-        folder.write_manifest({**executed.manifest, **ending})
+        folder.write_manifest({**manifest, "outputs": outputs})
         if status == "complete":
             folder.point_latest_here()
         return Finished(folder.path, analysis, page, executed.problems, executed.tally.counts)

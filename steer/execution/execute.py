@@ -119,9 +119,7 @@ def sampling(experiment: Experiment) -> Sampling | None:
     if stated is None:
         return None
     stop = (stated.stop,) if isinstance(stated.stop, str) else stated.stop
-    return Sampling(
-        stated.max_new_tokens, stated.temperature, stated.top_p, stated.repetition_penalty, tuple(stop)
-    )
+    return Sampling(stated.max_new_tokens, stated.temperature, stated.top_p, stated.repetition_penalty, tuple(stop))
 
 
 def check_rows(session: Session, plan: Plan) -> None:
@@ -136,9 +134,7 @@ def identity(experiment_hash: str, plan: Plan, environment: Environment) -> str:
     return _digest([experiment_hash, [trial.id for trial in plan.trials], asdict(environment)])
 
 
-def execute(
-    plan: Plan, session: Session, folder: RunFolder, base: Mapping[str, Any], progress: Progress
-) -> Executed:
+def execute(plan: Plan, session: Session, folder: RunFolder, base: Mapping[str, Any], progress: Progress) -> Executed:
     """Run what is missing and write the tables; an interruption leaves the journal and status `interrupted`."""
     started = time.perf_counter()
     manifest = {**base, **_described(session, plan), "status": "started", "run_id": folder.run_id}
@@ -221,8 +217,8 @@ def _problems(plan: Plan, tally: Tally) -> list[str]:
     for condition, allowed in conditions.items():
         if not allowed and tally.acted[condition] == 0 and tally.planned > tally.failed:
             problems.append(
-                f"condition {condition} changed nothing in any of its trials; a null result is not shown by an edit that"
-                " does nothing (`allow_silent: true` accepts it)"
+                f"condition {condition} changed nothing in any of its trials; an edit that does nothing shows no null"
+                " result (`allow_silent: true` accepts it)"
             )
     return problems
 
@@ -244,7 +240,7 @@ def _described(session: Session, plan: Plan) -> dict[str, Any]:
         },
         "packages": provenance.packages(),
         "machine": provenance.machine(torch.get_num_threads()),
-                "environment": _digest(asdict(session.environment)),
+        "environment": _digest(asdict(session.environment)),
     }
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from steer.analysis.files import write_atomic
 from steer.errors import ResultsError
+from steer.files import write_atomic
 
 UNFINISHED = ("started", "interrupted")
 

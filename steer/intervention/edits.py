@@ -4,9 +4,9 @@ Every op on a feature is affine in the feature's own activation `a`:
 
     a' = factor * a + value * level
 
-where `level` is 1, or (units `own_act` and `source_act`) an activation of the baseline at that position. The MLP output
-then moves along one vector and nowhere else, mlp_out += (a' - a) * W_dec[f], which is decode(edited) - decode(original):
-reconstruction error, `b_dec` and skip term stay as they are.
+where `level` is 1, or (units `own_act` and `source_act`) an activation of the baseline at that position. The MLP
+output then moves along one vector and nowhere else, mlp_out += (a' - a) * W_dec[f]. That is decode(edited) -
+decode(original): reconstruction error, `b_dec` and skip term stay as they are.
 """
 
 from __future__ import annotations

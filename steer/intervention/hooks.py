@@ -16,7 +16,7 @@ from torch import Tensor
 
 from steer.intervention.edits import change, edited, pushed
 from steer.intervention.records import Record
-from steer.intervention.reference import Hooks, HookFunction, Reference
+from steer.intervention.reference import HookFunction, Hooks, Reference
 from steer.intervention.rows import Row
 from steer.intervention.slots import Layout, Pushes, Slots, baseline_levels, kept, stack_pushes, stack_slots
 from steer.transcoder.transcoder import Transcoders
@@ -72,8 +72,8 @@ class Editing:
                 pairs.append((f"{block}.{self.writes}", partial(self._write, layer)))
             if layer in self.layers:
                 pairs.append((f"{block}.hook_resid_post", partial(self._push, layer)))
-        pairs += [(name, partial(self._hold, values, self.frozen)) for name, values in self.reference.patterns.items()]
-        pairs += [(name, partial(self._hold, values, self.norms_held)) for name, values in self.reference.scales.items()]
+        for held, which in ((self.reference.patterns, self.frozen), (self.reference.scales, self.norms_held)):
+            pairs += [(name, partial(self._hold, values, which)) for name, values in held.items()]
         return [(name, self._counted(name, hook)) for name, hook in pairs]
 
     def at(self, columns: slice) -> None:

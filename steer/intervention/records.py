@@ -146,9 +146,7 @@ def _summarised(done: Sequence[tuple[AppliedEdit, int]], b: int, layout: Layout)
 
 
 def _at(edit: AppliedEdit, position: int) -> AppliedEdit:
-    return AppliedEdit(
-        edit.intervention, edit.layer, edit.index, position, edit.before, edit.after, edit.relative_norm
-    )
+    return AppliedEdit(edit.intervention, edit.layer, edit.index, position, edit.before, edit.after, edit.relative_norm)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

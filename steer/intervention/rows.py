@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from typing_extensions import assert_never
@@ -397,5 +396,3 @@ def _refuse_conflicts(edits: Sequence[Edit], trial: Trial) -> None:
                     f" {edit.layer}/{edit.index} at the same positions"
                 )
         seen[edit.layer, edit.index].append(edit)
-
-

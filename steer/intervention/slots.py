@@ -205,5 +205,3 @@ def baseline_levels(
         level = torch.where(layer.own[..., None], activation, torch.ones_like(activation))
         levels.append(torch.where(layer.source[..., None], source, level))
     return levels
-
-

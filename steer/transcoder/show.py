@@ -15,7 +15,7 @@ CONTEXT = 12  # tokens of an example shown on each side of its peak
 
 
 def describe_features(written: Sequence[str], model: str, transcoders: Path, examples: int) -> Iterator[str]:
-    """A description of each `layer/index`. UsageError for other text; TranscoderError where there is no such feature."""
+    """A description of each `layer/index`. UsageError for other text, TranscoderError for what does not exist."""
     places = [_feature(text) for text in written]
     language_model, opened = LanguageModel.load(model), Transcoders.open(transcoders)
     gain, unembedding = language_model.final_gain(), language_model.unembedding()
@@ -37,7 +37,8 @@ def _lines(feature: Description, examples: int) -> Iterator[str]:
         yield "  no statistics beside the weights"
     else:
         s = feature.statistics
-        yield f"  largest activation {s.max_act:.3f}, mean {s.mean:.5f}, density {s.density:.3%}, |W_dec| {s.decoder_norm:.3f}"
+        yield f"  largest activation {s.max_act:.3f}, mean {s.mean:.5f}, density {s.density:.3%}"
+        yield f"  |W_dec| {s.decoder_norm:.3f}"
     yield f"  promotes:   {_tokens(feature.promoted)}"
     yield f"  suppresses: {_tokens(feature.suppressed)}"
     if not feature.examples:

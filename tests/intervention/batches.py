@@ -92,5 +92,3 @@ def _generate(world: World, rng: random.Random, count: int) -> tuple[list[cases.
 def worlds(tiny_model: Callable[..., object], folder: Path) -> Callable[[str, str], World]:
     """`worlds("gemma2", "topk")`: a world whose model shows its attention patterns."""
     return lambda architecture, kind: make(tiny_model(architecture, patterns=True), folder / architecture, kind)  # type: ignore[arg-type]
-
-

@@ -21,7 +21,7 @@ INTERVENTION: TypeAdapter[Any] = TypeAdapter(Intervention)
 CONTROL: TypeAdapter[Any] = TypeAdapter(Control)
 STEPS = 4
 OPS = ("clamp", "scale", "add", "ablate", "swap", "steer")
-WORDS = "the rabbit had to grab it and a carrot said User: who are you habit bridge".split()
+WORDS = ["the", "rabbit", "had", "to", "grab", "it", "and", "a", "carrot", "said", "User:", "who", "you", "bridge"]
 
 
 class NoBaseline:
@@ -76,9 +76,7 @@ def generate_trial(rng: random.Random, world: World, group: dict[str, tuple[Memb
     layers = (first, rng.randint(first - 1, world.model.n_layers - 1)) if rng.random() < 0.25 else None
     interventions = tuple(INTERVENTION.validate_python(one) for one in stated)
     control = _control(rng, interventions)
-    setup = Setup(
-        interventions, freeze[0], freeze[1], None if layers is None else Constrain(layers=layers), control
-    )
+    setup = Setup(interventions, freeze[0], freeze[1], None if layers is None else Constrain(layers=layers), control)
     index = rng.randint(0, 2) if control is not None and "random" in control.type else 0
     trial = Trial(f"t{number}", prompt, "c", "none" if control is None else control.type, index, {}, 0, setup, {})
     return Stated(trial, encoded)

@@ -20,7 +20,7 @@ from tests.intervention.world import World
 
 @dataclass(frozen=True)
 class Change:
-    """One feature's edit as the file states it; `old` is the feature's value, `units` what the value is a multiple of."""
+    """One feature's edit as the file states it."""
 
     layer: int
     index: int
@@ -216,7 +216,13 @@ def _norms(hf: nn.Module, blocks: Any) -> dict[str, nn.Module]:
 
 
 def _attention(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None = None, **more: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    scaling: float | None = None,
+    **more: Any,
 ) -> tuple[Tensor, Tensor]:
     patterns, layer, frozen, recording, n = module.oracle
     heads = query.shape[1] // key.shape[1]

@@ -36,7 +36,8 @@ def test_two_thousand_generated_cases_equal_a_full_decode_in_float64(world: Call
     worst = max(compared, key=lambda one: one.error)
     print(
         f"\n{sum(c.rows for c in compared)} cases, {sum(c.applied for c in compared)} edits and pushes,"
-        f" {sum(c.tokens for c in compared)} greedy tokens equal; largest logit error {max(c.absolute for c in compared):.2e},"
+        f" {sum(c.tokens for c in compared)} greedy tokens equal; largest logit error"
+        f" {max(c.absolute for c in compared):.2e},"
         f" {worst.error:.2e} of the row's largest logit"
     )
     assert sum(c.rows for c in compared) >= 2000

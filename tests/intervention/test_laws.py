@@ -146,7 +146,8 @@ def test_hooks_leave_no_trace_also_after_an_exception(here: World) -> None:
 def test_random_features_push_as_hard_as_the_target_and_elsewhere(here: World) -> None:
     target = row(here, TEXTS[0], {"op": "clamp", "feature": "low", "value": 2})
     control = {"type": "random_features", "n": 19}
-    drawn = [row(here, TEXTS[0], {"op": "clamp", "feature": "low", "value": 2}, control=control, index=i) for i in range(19)]
+    stated = {"op": "clamp", "feature": "low", "value": 2}
+    drawn = [row(here, TEXTS[0], stated, control=control, index=i) for i in range(19)]
     for s, edit in enumerate(target.edits):
         others = [one.edits[s].along for one in drawn]
         norm = here.transcoders.decoder(edit.layer, [edit.index])[0].norm()
