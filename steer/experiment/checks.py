@@ -1,4 +1,4 @@
-"""Checks that need facts about model and transcoder, and no weights: ranges, single tokens, positions in every prompt."""
+"""Checks that need facts on model and transcoder, and no weights: ranges, single tokens, positions in every prompt."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pydantic import TypeAdapter
 
 from steer.errors import ModelError
 from steer.experiment import spec
-from steer.experiment.draft import SECTIONS, Draft
+from steer.experiment.draft import SECTIONS, Draft, feature_keys
 from steer.experiment.groups import member
 from steer.experiment.load import Experiment
-from steer.experiment.names import FEATURE, intervention_feature_keys, values_of
+from steer.experiment.names import FEATURE, feature_places, values_of
 from steer.experiment.problems import Code, Place, Problem, listing, ordered, shown
 from steer.experiment.prompts import render
-from steer.experiment.references import filled, matches, references, scalars, substitute, wanted
+from steer.experiment.references import columns_in, filled, matches, references, scalars, substitute, wanted
 from steer.experiment.rows import PromptRow
 from steer.experiment.source import Path_
 from steer.experiment.trial import Prompt
@@ -106,15 +106,7 @@ def _member_place(draft: Draft, name: str, one: spec.Member) -> Place:
 
 def _feature_texts(draft: Draft) -> Iterator[tuple[str, Place]]:
     """What conditions and measurements name as features, through axes and columns too."""
-    uses: list[tuple[Path_, list[PromptRow]]] = []
-    for name in draft.spec.conditions:
-        for i, raw in enumerate(draft.raw("conditions", name, "interventions")):
-            keys = intervention_feature_keys(raw)
-            uses += [(("conditions", name, "interventions", i, key), draft.condition_rows(name)) for key in keys]
-    for name, measurement in draft.spec.measurements.items():
-        if isinstance(measurement, spec.FeatureActivation | spec.GroupActivation):
-            uses.append((("measurements", name, "feature"), draft.rows_where(measurement.where)))
-    for path, rows in uses:
+    for path, rows in feature_places(draft):
         for where, text in scalars(draft.raw(*path), path):
             yield from _meant(draft, where, text, rows)
 
@@ -217,20 +209,10 @@ def _texts(draft: Draft, path: Path_, text: str, rows: Sequence[PromptRow]) -> d
         for value, place in _meant(draft, path, text, rows):
             found.setdefault(value, place)
         return found
-    for row in rows or [None]:
-        columns = row.columns if row else {}
-        written = filled(text, columns)
-        empty = any(columns.get(name) == "" for name in _columns(text))
-        if not empty:
-            found.setdefault(written, draft.source.place(path))
+    for row in rows:
+        if all(row.columns.get(name) for name in columns_in(text)):
+            found.setdefault(filled(text, row.columns), draft.source.place(path))
     return found
-
-
-@cache
-def _columns(text: str) -> tuple[str, ...]:
-    from steer.experiment.references import columns_in
-
-    return columns_in(text)
 
 
 def _one_token(draft: Draft, tokens: Tokens, path: Path_, text: str, rows: Sequence[PromptRow]) -> Iterator[Problem]:
@@ -259,7 +241,8 @@ def _leading_space(
         both = len(tokens.pieces(one)) == 1 and len(tokens.pieces(f" {one}")) == 1
         if open_ended and both and one[:1].isalpha():
             message = f"{shown(one)} is a token, and so is {shown(f' {one}')}, which is what follows a word"
-            yield Problem(place, message, f'write " {one}" unless the text is continued without a space', Code.SPACES, "warning")
+            help = f'write " {one}" unless the text is continued without a space'
+            yield Problem(place, message, help, Code.SPACES, "warning")
             return
 
 
@@ -271,12 +254,12 @@ def _positions(draft: Draft, tokens: Tokens, prompts: Sequence[_Rendered]) -> It
     for name, condition in draft.spec.conditions.items():
         rendered = [one for one in prompts if matches(one.row.columns, condition.where)]
         for path in _position_paths(draft, name, condition):
-            yield from _found(draft, path, rendered, edited=True)
+            yield from _found(draft, path, rendered)
         yield from _donors(draft, tokens, name, condition, prompts)
     for name, measurement in draft.spec.measurements.items():
         rendered = [one for one in prompts if matches(one.row.columns, measurement.where)]
         if isinstance(measurement, spec.AtPosition):
-            yield from _found(draft, ("measurements", name, "position"), rendered, edited=False)
+            yield from _found(draft, ("measurements", name, "position"), rendered)
 
 
 def _position_paths(draft: Draft, name: str, condition: spec.Condition) -> Iterator[Path_]:
@@ -286,7 +269,7 @@ def _position_paths(draft: Draft, name: str, condition: spec.Condition) -> Itera
             yield (*path, "interventions", i, "positions")
         else:
             raw = draft.raw(*path, "interventions", i)
-            for key in intervention_feature_keys(raw):
+            for key in feature_keys(raw):
                 yield from _member_paths(draft, raw[key])
     for i, control in enumerate(condition.controls):
         if isinstance(control, spec.OtherPositions):
@@ -306,18 +289,22 @@ def _adapter() -> TypeAdapter[Any]:
     return TypeAdapter(spec.Positions)
 
 
-def _found(draft: Draft, path: Path_, prompts: Sequence[_Rendered], edited: bool) -> Iterator[Problem]:
+def _found(draft: Draft, path: Path_, prompts: Sequence[_Rendered], continued: bool = True) -> Iterator[Problem]:
+    """Whether a field's positions are in every prompt; only what is `continued` has positions in generated text."""
+    generation = draft.spec.generation if continued else None
     raw = draft.raw(*path)
-    if raw is None:
+    if raw is None or raw in ("all", "prompt", "generated", "last"):
         return
     place = draft.source.place(path)
-    wrong = [problem for one in prompts for problem in _in_prompt(draft, raw, place, one)]
+    wrong = [problem for one in prompts for problem in _in_prompt(draft, raw, place, one, generation)]
     if wrong:
         more = f" (and in {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         yield Problem(place, wrong[0].message + more, wrong[0].help, Code.POSITION)
 
 
-def _in_prompt(draft: Draft, raw: Any, place: Place, one: _Rendered) -> Iterator[Problem]:
+def _in_prompt(
+    draft: Draft, raw: Any, place: Place, one: _Rendered, generation: spec.Generation | None
+) -> Iterator[Problem]:
     for position in _written(draft, raw, one.row):
         try:
             found = resolve(_adapter().validate_python(position), one.encoded, one.prompt)
@@ -325,9 +312,9 @@ def _in_prompt(draft: Draft, raw: Any, place: Place, one: _Rendered) -> Iterator
             first, _, rest = str(error).partition("\n")
             yield Problem(place, first, rest.strip() or None, Code.POSITION)
             return
-        late = _never_reached(draft, found, len(one.encoded.ids))
+        late = _never_reached(generation, found, len(one.encoded.ids))
         if late:
-            yield Problem(place, f"{late} of {one.row.name}", None, Code.POSITION)
+            yield Problem(place, f"{late} of prompt {one.prompt.id}", None, Code.POSITION)
             return
 
 
@@ -353,9 +340,8 @@ def _filled(raw: Any, row: PromptRow) -> Any:
             return raw
 
 
-def _never_reached(draft: Draft, found: Positions, length: int) -> str | None:
+def _never_reached(generation: spec.Generation | None, found: Positions, length: int) -> str | None:
     """A position behind the last token that is ever read: the last generated one is never read."""
-    generation = draft.spec.generation
     end = length + (generation.max_new_tokens - 1 if generation else 0)
     late = [position for position in found.generated if position >= end]
     if not late:
@@ -372,14 +358,15 @@ def _donors(
         donor = getattr(intervention, "donor", None)
         path: Path_ = ("conditions", name, "interventions", i, "donor", "position")
         if isinstance(donor, spec.DonorPrompt) and donor.prompt in by_id:
-            yield from _found(draft, path, [by_id[donor.prompt]], edited=False)
+            yield from _found(draft, path, [by_id[donor.prompt]], continued=False)
         elif isinstance(donor, spec.DonorText):
             rows = [one.row for one in prompts if matches(one.row.columns, condition.where)]
-            yield from _found(draft, path, list(_donor_texts(draft, tokens, (*path[:-1], "text"), rows)), edited=False)
+            donors = list(_donor_texts(draft, tokens, (*path[:-1], "text"), rows))
+            yield from _found(draft, path, donors, continued=False)
 
 
 def _donor_texts(draft: Draft, tokens: Tokens, path: Path_, rows: Sequence[PromptRow]) -> Iterator[_Rendered]:
     text = draft.raw(*path)
-    for row in rows[:1] if not _columns(text) else rows:
+    for row in rows[:1] if not columns_in(text) else rows:
         donor = filled(text, row.columns)
-        yield _Rendered(row, Prompt(f"donor of {row.id or row.name}", donor), tokens.encode(donor))
+        yield _Rendered(row, Prompt(f"{row.id or row.place} (its donor)", donor), tokens.encode(donor))

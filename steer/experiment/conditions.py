@@ -150,6 +150,8 @@ def _empty_words(draft: Draft, path: Path_) -> Iterator[Problem]:
 
 def _intervention(draft: Draft, path: Path_, intervention: spec.Intervention) -> Iterator[Problem]:
     yield from _layers(draft, path, intervention)
+    for key, used in _used(intervention):
+        yield from _listed_twice(draft, (*path, key), used)
     match intervention:
         case spec.Clamp() | spec.Add() | spec.Swap():
             yield from _donor(draft, path, intervention)
@@ -160,6 +162,14 @@ def _intervention(draft: Draft, path: Path_, intervention: spec.Intervention) ->
         if twice:
             message = f"feature {min(twice)} is in 'from' and in 'to'"
             yield Problem(draft.source.place(path), message, None, Code.INTERVENTION)
+
+
+def _listed_twice(draft: Draft, path: Path_, used: Any) -> Iterator[Problem]:
+    ids = [id for name in wanted(used) for id in _members(draft, name, None)]
+    twice = next((id for id, times in Counter(ids).items() if times > 1), None)
+    if twice is not None:
+        message = f"feature {twice} is named twice: it edits once"
+        yield Problem(draft.source.place(path), message, None, Code.FEATURES, "warning")
 
 
 def _layers(draft: Draft, path: Path_, intervention: spec.Intervention) -> Iterator[Problem]:
@@ -228,7 +238,8 @@ def _steer(draft: Draft, path: Path_, steer: spec.Steer) -> Iterator[Problem]:
     if isinstance(found, Refused):
         yield found.at(place)
     elif found.suffix != ".safetensors":
-        yield Problem(place, f"a direction is stored as .safetensors, not {shown(steer.direction.file)}", None, Code.UNREADABLE)
+        message = f"a direction is stored as .safetensors, not {shown(steer.direction.file)}"
+        yield Problem(place, message, None, Code.UNREADABLE)
     if steer.layer is None:
         help = "add `layer:`, where it is added to the residual stream"
         yield Problem(place, "a direction from a file has no layer of its own", help, Code.INTERVENTION)
@@ -272,7 +283,7 @@ def _overlap(a: Any, b: Any) -> bool:
         return not _empty_slice(a) and not _empty_slice(b)
     if {"prompt", "last"} == {a, b} or ({"last", -1} == {a, b}):
         return True
-    return _ends(a) is not None and _ends(b) is not None and _meet(_ends(a), _ends(b))
+    return _meet(_ends(a), _ends(b))
 
 
 def _empty_slice(position: Any) -> bool:
@@ -290,21 +301,21 @@ def _ends(position: Any) -> tuple[float, float] | None:
     return float(first or 0), float(last) if last else float("inf")
 
 
-def _meet(a: Any, b: Any) -> bool:
-    return max(a[0], b[0]) < min(a[1], b[1])
+def _meet(a: tuple[float, float] | None, b: tuple[float, float] | None) -> bool:
+    return a is not None and b is not None and max(a[0], b[0]) < min(a[1], b[1])
 
 
 # --- controls -------------------------------------------------------------------------------------------------
 
 
 def _controls(draft: Draft, name: str, condition: spec.Condition) -> Iterator[Problem]:
-    counts = Counter(control.type for control in condition.controls)
     swaps = any(isinstance(one, spec.Swap) for one in condition.interventions)
     for i, control in enumerate(condition.controls):
         path: Path_ = ("conditions", name, "controls", i)
         place = draft.source.place(path)
-        if counts[control.type] > 1 and control.type in [one.type for one in condition.controls[:i]]:
-            yield Problem(place, f"a second control {control.type}", "one of each type: its draws are counted by `n`", Code.CONTROL)
+        if control.type in [one.type for one in condition.controls[:i]]:
+            help = "one of each type: its draws are counted by `n`"
+            yield Problem(place, f"a second control {control.type}", help, Code.CONTROL)
         if control.type in ("inhibit_only", "inject_only") and not swaps:
             yield Problem(place, f"{control.type} is half of a swap, and there is no swap", None, Code.CONTROL)
         if isinstance(control, spec.RandomFeatures):
@@ -328,14 +339,17 @@ def _is_feature(draft: Draft, direction: Any) -> bool:
     return direction not in draft.names["directions"]
 
 
-def _replace(draft: Draft, path: Path_, replace: spec.Replace, condition: spec.Condition, swaps: bool) -> Iterator[Problem]:
+def _replace(
+    draft: Draft, path: Path_, replace: spec.Replace, condition: spec.Condition, swaps: bool
+) -> Iterator[Problem]:
     place = draft.source.place((*path, "replace"))
     if replace in ("from", "to") and not swaps:
         yield Problem(place, f"'replace: {replace}' is half of a swap, and there is no swap", None, Code.CONTROL)
     if not isinstance(replace, tuple):
         return
     used = [str(one) for i in condition.interventions for _, names in _used(i) for one in wanted(names)]
-    used += [one.direction for one in condition.interventions if isinstance(one, spec.Steer) and isinstance(one.direction, str)]
+    steers = [one.direction for one in condition.interventions if isinstance(one, spec.Steer)]
+    used += [direction for direction in steers if isinstance(direction, str)]
     for i, group in enumerate(replace):
         if group not in used:
             message = f"no intervention of this condition uses {shown(group)}"

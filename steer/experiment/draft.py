@@ -35,7 +35,7 @@ class Draft:
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        return self.source.data
+        return dict(self.source.data)
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -44,7 +44,9 @@ class Draft:
     @cached_property
     def axes(self) -> Mapping[str, tuple[Any, ...]]:
         """Every axis with its values as written: ranges and `each` written out."""
-        return {name: axis_values(axis, self.features, self.raw("sweep", name)) for name, axis in self.spec.sweep.items()}
+        return {
+            name: axis_values(axis, self.features, self.raw("sweep", name)) for name, axis in self.spec.sweep.items()
+        }
 
     @cached_property
     def axes_used(self) -> Mapping[str, tuple[str, ...]]:
@@ -90,15 +92,17 @@ class Draft:
         return [value for value in values if isinstance(value, str) and value in self.features]
 
 
-FEATURE_KEYS = ("feature", "from", "to", "direction")
+def feature_keys(intervention: Mapping[str, Any]) -> list[str]:
+    """The keys of an intervention's raw data that name features or directions."""
+    keys = ("from", "to") if intervention.get("op") == "swap" else ("feature", "direction")
+    return [key for key in keys if intervention.get(key) is not None]
 
 
-def feature_uses(intervening: Any) -> Iterator[str]:
+def feature_uses(condition: Mapping[str, Any]) -> Iterator[str]:
     """The feature names that a condition's raw data uses."""
-    for intervention in intervening.get("interventions", ()) if isinstance(intervening, dict) else ():
-        for key in FEATURE_KEYS:
-            used = intervention.get(key) if key != "to" or intervention.get("op") == "swap" else None
-            yield from (one for one in (used if isinstance(used, list) else [used]) if isinstance(one, str))
+    for intervention in condition.get("interventions", ()):
+        for key in feature_keys(intervention):
+            yield from (one for one in wanted(intervention[key]) if isinstance(one, str))
 
 
 def axis_values(axis: Any, features: Mapping[str, Sequence[Member]], raw: Any) -> tuple[Any, ...]:
@@ -116,7 +120,7 @@ def unknown(place: Place, noun: str, name: str, options: Sequence[str]) -> Probl
     return Problem(place, f"no {noun} is named {shown(name)}", help_for(name, options), Code.UNKNOWN_NAME)
 
 
-def where_columns(draft: Draft, path: Path_, where: Where, also: Sequence[str] = ()) -> Iterator[Problem]:
+def where_columns(draft: Draft, path: Path_, where: Mapping[str, Any], also: Sequence[str] = ()) -> Iterator[Problem]:
     """A `where` over columns: the column exists, and some prompt has the value."""
     if not draft.rows_complete:
         return

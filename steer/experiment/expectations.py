@@ -18,8 +18,8 @@ HITS = (spec.IsTop, spec.TopK, spec.Contains, spec.Regex, spec.EndsWith, spec.La
 """Measurements that are 1 or 0 for every completion: judged by exact intervals."""
 SHARES = (*HITS, spec.TokenProb, spec.Repetition, spec.Distinct, spec.EditDistance)
 """Measurements between 0 and 1."""
-INTERVAL_FROM = 8
-"""Prompts from which a mean has an interval."""
+INTERVAL_FROM, CURVE_FROM = 8, 20
+"""Prompts from which a mean, and a number read off a curve, have an interval."""
 WHERE_WORDS = ("condition", "control", "seed")
 
 
@@ -64,12 +64,14 @@ def _limit(draft: Draft, path: Path_, name: str, limit: spec.Limit) -> Iterator[
     if name not in draft.names["measurements"]:
         yield unknown(draft.source.key(path), "measurement", name, draft.names["measurements"])
     if limit.min is None and limit.max is None and not draft.is_broken(*path[:2]):
-        yield Problem(draft.source.place(path), f"the limit on {shown(name)} has no `min` and no `max`", None, Code.CHOOSE)
+        message = f"the limit on {shown(name)} has no `min` and no `max`"
+        yield Problem(draft.source.place(path), message, None, Code.CHOOSE)
 
 
 def _choice(draft: Draft, path: Path_, choose: spec.Choose) -> Iterator[Problem]:
-    if choose.condition not in draft.names["conditions"]:
-        yield unknown(draft.source.place((*path, "condition")), "condition", choose.condition, draft.names["conditions"])
+    conditions = draft.names["conditions"]
+    if choose.condition not in conditions:
+        yield unknown(draft.source.place((*path, "condition")), "condition", choose.condition, conditions)
     if choose.axis not in draft.names["sweep"]:
         yield unknown(draft.source.place((*path, "axis")), "sweep axis", choose.axis, draft.names["sweep"])
     where = (*path, "where")
@@ -288,7 +290,7 @@ def _over(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Problem]
     condition = condition_of(draft, one.where)
     if one.over not in draft.names["sweep"]:
         yield unknown(place, "sweep axis", one.over, draft.names["sweep"])
-    elif one.over in draft.axes and condition in draft.axes_used and condition not in draft.unclear:
+    elif condition and one.over in draft.axes and condition in draft.axes_used and condition not in draft.unclear:
         yield from _over_axis(draft, path, one, condition)
 
 
@@ -340,10 +342,10 @@ def _versus(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Proble
         if axis not in other and axis != one.over:
             yield _not_fixed(draft, path, axis, str(target), f"add `{axis}: ...` to `versus`")
     control = other.get("control", "none")
-    if isinstance(control, str) and control != "none" and target in draft.spec.conditions:
-        if "control" not in over and control not in control_types(draft, target):
-            message = f"condition {shown(target)} has no control {shown(control)}"
-            yield Problem(place, message, "add `control: none` to `versus`", Code.VERSUS)
+    inherited = isinstance(control, str) and control != "none" and "control" not in over
+    if inherited and target in draft.spec.conditions and control not in control_types(draft, target):
+        message = f"condition {shown(target)} has no control {shown(control)}"
+        yield Problem(place, message, "add `control: none` to `versus`", Code.VERSUS)
 
 
 def _alike(a: Any, b: Any) -> bool:
@@ -464,10 +466,18 @@ def _can_pass(draft: Draft, path: Path_, one: spec.Expectation, rows: Sequence[P
 
 def _exact(draft: Draft, one: spec.Expectation) -> bool:
     """Whether every prompt is one hit or miss, so that the interval is Clopper and Pearson's."""
-    measurement = draft.spec.measurements.get(one.measurement)
-    single = len(draft.spec.seeds) == 1 or draft.spec.generation is None
     plain = one.of in ("intervened", "baseline") and one.versus is None and one.over is None
-    return isinstance(measurement, HITS) and single and plain
+    return plain and _single_hits(draft, one)
+
+
+def _paired_hits(draft: Draft, one: spec.Expectation) -> bool:
+    """Whether every prompt may be one pair of hits or misses, for which any number of prompts has an interval."""
+    return one.of != "ratio" and _single_hits(draft, one) and not isinstance(one.versus, str)
+
+
+def _single_hits(draft: Draft, one: spec.Expectation) -> bool:
+    measurement = draft.spec.measurements.get(one.measurement)
+    return isinstance(measurement, HITS) and (len(draft.spec.seeds) == 1 or draft.spec.generation is None)
 
 
 def prompts_needed(draft: Draft, one: spec.Expectation) -> float:
@@ -476,7 +486,7 @@ def prompts_needed(draft: Draft, one: spec.Expectation) -> float:
     With n hits of n the two-sided interval of Clopper and Pearson begins at (alpha / 2) ** (1 / n) (Biometrika 1934).
     """
     if not _exact(draft, one):
-        return INTERVAL_FROM
+        return CURVE_FROM if one.over else 1 if _paired_hits(draft, one) else INTERVAL_FROM
     alpha = 1 - (one.confidence or 0)
     ends = [one.min] if one.min is not None else []
     ends += [1 - one.max] if one.max is not None else []

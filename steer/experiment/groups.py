@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from steer.experiment import spec as schema
 from steer.experiment.paths import Refused, find
 from steer.experiment.problems import Code, Place, Problem, help_for, shown
 from steer.experiment.source import Source, read, read_file
 from steer.experiment.spec import ExperimentSpec, FeatureFile, Member
-from steer.experiment import spec as schema
 from steer.experiment.validation import check_value
 
 

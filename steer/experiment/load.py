@@ -70,12 +70,13 @@ def _draft(validated: Validated, source: Source, root: Path) -> tuple[Draft, lis
     spec, pruned = validated.spec, validated.source
     groups = feature_groups(spec, pruned, root)
     rows = prompt_rows(spec.prompts, pruned, root, validated.broken)
+    whole = pruned.place(("prompts",)) not in validated.broken
     draft = Draft(
         spec=spec,
         source=pruned,
         features=groups.members,
         rows=rows.rows,
-        rows_complete=rows.complete and _written(source, "prompts") and pruned.place(("prompts",)) not in validated.broken,
+        rows_complete=rows.complete and _written(source, "prompts") and whole,
         root=root,
         broken=validated.broken,
         names={section: tuple(_names(source, section)) for section in SECTIONS},

@@ -10,18 +10,17 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from steer.experiment import spec
-from steer.experiment.draft import Draft, unknown
+from steer.experiment.draft import Draft, feature_keys, unknown
 from steer.experiment.problems import Code, Place, Problem, help_for, shown
 from steer.experiment.references import (
     MAX_AXIS,
     Reference,
     axis_range,
+    canonical,
     columns_in,
     is_templated,
     matches,
-    number,
     references,
-    same,
     scalars,
     substitute,
 )
@@ -32,8 +31,8 @@ from steer.experiment.validation import faults_of
 FEATURE = re.compile(r"[0-9]{1,9}/[0-9]{1,9}")
 INSIDE_TEXT = re.compile(rf"\$({spec.NAME})")
 PROSE = ("text", "template", "content", "prefix", "target", "foil", "pattern", "words", "token", "regex")
-MAX_CELLS = 1_000
-"""Distinct cells of a column that are tried in the place of its `$name`."""
+MAX_VALUES = 1_000
+"""Values of an axis, and distinct cells of a column, that are tried in the place of their `$name`."""
 
 
 def name_problems(draft: Draft) -> Iterator[Problem]:
@@ -50,7 +49,8 @@ def name_problems(draft: Draft) -> Iterator[Problem]:
 
 
 def _section(draft: Draft, section: str) -> Iterable[str]:
-    return getattr(draft.spec, section)
+    found: Iterable[str] = getattr(draft.spec, section)
+    return found
 
 
 # --- clashes --------------------------------------------------------------------------------------------------
@@ -82,7 +82,8 @@ def _clashes(draft: Draft) -> Iterator[Problem]:
 
 
 def _clash(draft: Draft, path: Path_, name: str, noun: str, other: str) -> Problem:
-    return Problem(draft.source.key(path), f"{shown(name)} is {noun} and {other}", "one name, one meaning", Code.NAME_CLASH)
+    message = f"{shown(name)} is {noun} and {other}"
+    return Problem(draft.source.key(path), message, "one name, one meaning", Code.NAME_CLASH)
 
 
 # --- axes -----------------------------------------------------------------------------------------------------
@@ -107,15 +108,16 @@ def _axis(draft: Draft, name: str) -> Iterator[Problem]:
 
 
 def _axis_values(draft: Draft, path: Path_, name: str) -> Iterator[Problem]:
-    values = draft.axes[name]
-    for i, value in enumerate(values):
+    seen: set[str] = set()
+    for i, value in enumerate(draft.axes[name]):
         place = draft.source.place((*path, i))
         if value is None or value == []:
             yield Problem(place, f"a value of sweep axis {shown(name)} is empty", None, Code.AXIS)
         elif next(references(value), None) is not None:
             yield Problem(place, "a value of a sweep axis cannot be a '$name' itself", None, Code.AXIS)
-        elif any(same(value, before) for before in values[:i][-1000:]):
+        elif canonical(value) in seen:
             yield Problem(place, f"{shown(value)} is twice on the sweep axis {shown(name)}", None, Code.AXIS)
+        seen.add(canonical(value))
 
 
 # --- prompts --------------------------------------------------------------------------------------------------
@@ -128,7 +130,8 @@ def _templates(draft: Draft) -> Iterator[Problem]:
         for name in row_template_columns(row):
             if name not in row.columns and (row.entry, name) not in told:
                 told.add((row.entry, name))
-                yield _no_column(draft, _template_place(draft, row), name, [r for r in draft.rows if r.entry == row.entry])
+                together = [other for other in draft.rows if other.entry == row.entry]
+                yield _no_column(draft, _template_place(draft, row), name, together)
 
 
 def row_template_columns(row: PromptRow) -> tuple[str, ...]:
@@ -161,7 +164,8 @@ def _cut_texts(draft: Draft) -> Iterator[Problem]:
         for path, below in node.walk((section,)) if node else ():
             if below.cut and path[-1] in PROSE:
                 help = "put it in quotes if the rest of the line belongs to it"
-                yield Problem(below.place, f"the text ends at '#': {shown(below.value)}", help, Code.CUT_TEXT, "warning")
+                message = f"the text ends at '#': {shown(below.value)}"
+                yield Problem(below.place, message, help, Code.CUT_TEXT, "warning")
 
 
 # --- $names and {columns} -------------------------------------------------------------------------------------
@@ -250,12 +254,12 @@ def values_of(draft: Draft, name: str, rows: Sequence[PromptRow]) -> Iterator[tu
         yield from ((value, draft.source.place(("sweep", name))) for value in dict.fromkeys(ends))
     elif name in draft.axes:
         listed = isinstance(axis, tuple)
-        for i, value in enumerate(draft.axes[name]):
+        for i, value in enumerate(draft.axes[name][:MAX_VALUES]):
             yield value, draft.source.place(("sweep", name, i) if listed else ("sweep", name))
     elif name not in draft.names["sweep"]:
         cells: dict[str, Place] = {}
         for row in rows:
-            if row.columns.get(name) and len(cells) < MAX_CELLS:
+            if row.columns.get(name) and len(cells) < MAX_VALUES:
                 cells.setdefault(row.columns[name], row.place)
         yield from cells.items()
 
@@ -264,23 +268,19 @@ def values_of(draft: Draft, name: str, rows: Sequence[PromptRow]) -> Iterator[tu
 
 
 def _features(draft: Draft) -> Iterator[Problem]:
+    for path, rows in feature_places(draft):
+        yield from _feature_use(draft, path, draft.raw(*path), str(path[-1]), rows)
+
+
+def feature_places(draft: Draft) -> Iterator[tuple[Path_, list[PromptRow]]]:
+    """Where conditions and measurements name features, and the rows for which they do."""
     for name in draft.spec.conditions:
-        raw = draft.raw("conditions", name, "interventions") or []
-        for i, intervention in enumerate(raw):
-            for key in intervention_feature_keys(intervention):
-                path = ("conditions", name, "interventions", i, key)
-                yield from _feature_use(draft, path, intervention[key], key, draft.condition_rows(name))
+        for i, intervention in enumerate(draft.raw("conditions", name, "interventions") or []):
+            for key in feature_keys(intervention):
+                yield ("conditions", name, "interventions", i, key), draft.condition_rows(name)
     for name, measurement in draft.spec.measurements.items():
         if isinstance(measurement, spec.FeatureActivation | spec.GroupActivation):
-            rows = _rows(draft, "measurements", name)
-            path = ("measurements", name, "feature")
-            yield from _feature_use(draft, path, draft.raw(*path), "feature", rows)
-
-
-def intervention_feature_keys(intervention: dict[str, Any]) -> list[str]:
-    """The keys of an intervention's raw data that name features or directions."""
-    keys = ("from", "to") if intervention.get("op") == "swap" else ("feature", "direction")
-    return [key for key in keys if intervention.get(key) is not None]
+            yield ("measurements", name, "feature"), draft.rows_where(measurement.where)
 
 
 def _feature_use(draft: Draft, path: Path_, used: Any, key: str, rows: Sequence[PromptRow]) -> Iterator[Problem]:

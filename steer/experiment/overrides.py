@@ -80,8 +80,8 @@ def _moved(source: Source, folder: Path) -> Source:
 def _relative(node: Node, here: Path, folder: Path) -> Node:
     match node.value:
         case Mapping() as entries:
-            value = {key: _path_moved(key, _relative(child, here, folder), here, folder) for key, child in entries.items()}
-            return replace(node, value=value)
+            moved = {key: _relative(child, here, folder) for key, child in entries.items()}
+            return replace(node, value={key: _path_moved(key, child, here, folder) for key, child in moved.items()})
         case tuple() as items:
             return replace(node, value=tuple(_relative(child, here, folder) for child in items))
         case _:
@@ -89,7 +89,7 @@ def _relative(node: Node, here: Path, folder: Path) -> Node:
 
 
 def _path_moved(key: str, node: Node, here: Path, folder: Path) -> Node:
-    if key != "file" or not isinstance(node.value, str) or os.path.isabs(node.value):
+    if key != "file" or not isinstance(node.value, str) or Path(node.value).is_absolute():
         return node
     return replace(node, value=os.path.relpath(here / node.value, folder))
 

@@ -26,7 +26,8 @@ class Refused:
 def project_root(path: Path) -> Path:
     """The nearest folder above the file with a pyproject.toml or .git, else the file's own folder."""
     folder = Path(os.path.realpath(path)).parent
-    return next((above for above in (folder, *folder.parents) if any((above / mark).exists() for mark in MARKS)), folder)
+    marked = (above for above in (folder, *folder.parents) if any((above / mark).exists() for mark in MARKS))
+    return next(marked, folder)
 
 
 def find(written: str, folder: Path, root: Path) -> Path | Refused:

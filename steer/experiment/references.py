@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -97,22 +98,15 @@ def number(value: Any) -> float | None:
         return None
 
 
-def typed(values: Sequence[Any]) -> tuple[Any, ...]:
-    """Axis values as they stand in the tables: numbers where all are numbers (whole ones as int), else as written."""
-    numbers = [number(value) for value in values]
-    if not all(one is not None and abs(one) < float("inf") for one in numbers):
-        return tuple(values)
-    return tuple(int(one) if one == int(one) and _whole(value) else one for one, value in zip(numbers, values, strict=True))
-
-
-def _whole(value: Any) -> bool:
-    return not isinstance(value, str) or re.fullmatch(r"[+-]?[0-9]+", value) is not None
-
-
 def same(left: Any, right: Any) -> bool:
     """Whether two raw values mean the same: `5` is `5.0`."""
-    a, b = number(left), number(right)
-    return a == b if a is not None and b is not None else left == right
+    return canonical(left) == canonical(right)
+
+
+def canonical(value: Any) -> str:
+    """One writing for all that mean the same."""
+    found = number(value)
+    return json.dumps(value, sort_keys=True) if found is None else repr(found)
 
 
 def matches(columns: Mapping[str, str], where: Mapping[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from steer.experiment.source import Source, read_file
 from steer.experiment.spec import NAME, ExperimentSpec, Message, PromptEntry
 
 MAX_FILE_BYTES = 64_000_000
-MAX_ROWS = 1_000_000
+MAX_ROWS = 200_000
 MAX_PROBLEMS = 10
 
 FIELDS = ("id", "text", "messages", "template", "prefix")
@@ -30,12 +30,13 @@ ENTRY_FIELDS = tuple(PromptEntry.model_fields)
 KINDS = ("text", "messages", "template")
 # Names that result tables already have, or that a `where` means something else by.
 RESERVED_COLUMNS = frozenset(
-    "prompt_id tokens token_ids trial_id condition control control_index seed experiment measurement n baseline "
-    "intervened effect ci_low ci_high p_value p_adjusted".split()
+    ["prompt_id", "tokens", "token_ids", "trial_id", "condition", "control", "control_index", "seed", "experiment"]
+    + ["measurement", "n", "baseline", "intervened", "effect", "ci_low", "ci_high", "p_value", "p_adjusted"]
 )
 RESERVED_AXES = RESERVED_COLUMNS | frozenset(
-    "text applied relative_norm prompt baseline_text intervened_text stop_reason position token_id token "
-    "baseline_logit intervened_logit shift baseline_prob intervened_prob baseline_rank intervened_rank".split()
+    ["text", "prompt", "applied", "relative_norm", "baseline_text", "intervened_text", "stop_reason", "position"]
+    + ["token_id", "token", "baseline_logit", "intervened_logit", "shift", "baseline_prob", "intervened_prob"]
+    + ["baseline_rank", "intervened_rank"]
 )
 
 
@@ -201,9 +202,10 @@ def _both(key: str, place: Place) -> Problem:
 
 
 def _fields(fields: dict[str, Any], place: Place) -> tuple[dict[str, Any], list[Problem]]:
-    problems = []
+    problems: list[Problem] = []
     if isinstance(fields["messages"], str | list):
         fields["messages"], problems = _messages(fields["messages"], place)
+    problems += [_no_character(key, place) for key in FIELDS if _has_no_character(fields[key])]
     for key in ("id", "text", "template", "prefix"):
         if fields[key] is not None and not isinstance(fields[key], str):
             fields[key] = _text(fields[key]) if key == "id" and not isinstance(fields[key], list | dict) else None
@@ -232,9 +234,18 @@ def _one_kind(row: PromptRow) -> list[Problem]:
 def _cell(key: str, value: Any, place: Place) -> Iterator[Problem]:
     if isinstance(value, list | dict):
         yield Problem(place, f"column {shown(key)} should be one text or number", None, Code.PROMPT_FILE)
-    if isinstance(value, str) and any("\ud800" <= c <= "\udfff" or c == "\0" for c in value):
-        yield Problem(place, f"column {shown(key)} holds a character that is none", None, Code.CHARACTERS)
+    if _has_no_character(value):
+        yield _no_character(key, place)
     yield from _column_name(key, place)
+
+
+def _has_no_character(value: Any) -> bool:
+    return any("\ud800" <= c <= "\udfff" or c == "\0" for c in str(value)) if value is not None else False
+
+
+def _no_character(key: str, place: Place) -> Problem:
+    message = f"{shown(key)} holds a character that is none (NUL or half of a pair)"
+    return Problem(place, message, None, Code.CHARACTERS)
 
 
 def _text(value: Any) -> str:
@@ -276,7 +287,9 @@ def _grid(grid: Mapping[str, str | tuple[str, ...]], number: int, source: Source
     for several in values.values():
         count *= len(several)
     if count > MAX_ROWS:
-        problems.append(Problem(source.place(path), f"a grid of {count:,} prompts", f"at most {MAX_ROWS:,}", Code.PROMPT))
+        problems.append(
+            Problem(source.place(path), f"a grid of {count:,} prompts", f"at most {MAX_ROWS:,}", Code.PROMPT)
+        )
     if problems:
         return [], problems
     place = source.place(("prompts", number))
@@ -299,7 +312,9 @@ def _file(written: str, place: Place, folder: Path, root: Path) -> tuple[list[_L
         case ".csv":
             lines, problems = _csv_lines(text, str(path))
         case _:
-            return [], [Problem(place, f"prompts come from .jsonl or .csv, not {shown(written)}", None, Code.PROMPT_FILE)]
+            return [], [
+                Problem(place, f"prompts come from .jsonl or .csv, not {shown(written)}", None, Code.PROMPT_FILE)
+            ]
     if not lines and not problems:
         problems = [Problem(place, f"there is no prompt in {shown(written)}", None, Code.PROMPT_FILE)]
     return lines, problems[:MAX_PROBLEMS]
@@ -318,7 +333,9 @@ def _json_lines(text: str, file: str) -> tuple[list[_Line], list[Problem]]:
                 raise ValueError("a row should be an object: {...}")
             found.append(_Line(place, cells))
         except json.JSONDecodeError as error:
-            problems.append(Problem(replace(place, column=error.colno), f"not JSON: {error.msg}", None, Code.PROMPT_FILE))
+            problems.append(
+                Problem(replace(place, column=error.colno), f"not JSON: {error.msg}", None, Code.PROMPT_FILE)
+            )
         except (ValueError, RecursionError) as error:
             problems.append(Problem(place, f"not a row: {error}", None, Code.PROMPT_FILE))
     return found, problems

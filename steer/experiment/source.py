@@ -52,11 +52,12 @@ class Node:
     def child(self, key: str | int) -> Node | None:
         match self.value, key:
             case (Mapping() as entries, str()):
-                return entries.get(key)
+                found: Node | None = entries.get(key)
             case (tuple() as items, int()) if -len(items) <= key < len(items):
-                return items[key]
+                found = items[key]
             case _:
-                return None
+                found = None
+        return found
 
     def children(self) -> Iterator[tuple[str | int, Node]]:
         match self.value:
@@ -107,7 +108,9 @@ def read_file(path: Path, max_bytes: int = MAX_BYTES) -> tuple[str | None, tuple
     try:
         if not path.is_file():
             what = "is a folder" if path.is_dir() else "there is no such file"
-            return None, (Problem(place, f"{what}: {path}" if "no" in what else f"{path} {what}", None, Code.UNREADABLE),)
+            return None, (
+                Problem(place, f"{what}: {path}" if "no" in what else f"{path} {what}", None, Code.UNREADABLE),
+            )
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
@@ -148,12 +151,15 @@ class Lines:
     def __init__(self, text: str, file: str) -> None:
         self._text, self._file = text, file
         self._starts = [0, *(match.end() for match in re.finditer(r"\r\n|\n|\r", text))]
+        self._lines: dict[int, str] = {}  # one copy of a line for all places in it
 
     def place(self, index: int) -> Place:
         line = bisect_right(self._starts, index)
         start = self._starts[line - 1]
-        end = self._starts[line] if line < len(self._starts) else len(self._text)
-        return Place(self._file, line, index - start + 1, self._text[start:end].rstrip("\r\n"))
+        if line not in self._lines:
+            end = self._starts[line] if line < len(self._starts) else len(self._text)
+            self._lines[line] = self._text[start:end].rstrip("\r\n")
+        return Place(self._file, line, index - start + 1, self._lines[line])
 
 
 def _unprintable(text: str, lines: Lines) -> Iterator[Problem]:
@@ -261,9 +267,8 @@ class _Reader:
         elif word == "<<" and getattr(event, "style", None) is None:
             self.report(event, "merge keys are not read", "a file builds on another by `extends:`", Code.BAD_KEY)
         elif word in found:
-            first = found[word].key
-            help = f"first set on line {first.line}" if first else None
-            self.report(event, f"duplicate key {shown(word)}", help, Code.DUPLICATE)
+            first = (found[word].key or found[word].place).line
+            self.report(event, f"duplicate key {shown(word)}", f"first set on line {first}", Code.DUPLICATE)
         else:
             found[word] = Node(value.value, value.place, key.place, value.cut)
 

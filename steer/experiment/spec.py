@@ -12,15 +12,19 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
 
 NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+NAME_PATTERN = rf"^{NAME}$"
+REF_PATTERN = rf"^-?\${NAME}$"
+SLICE_PATTERN = r"^(-?[0-9]{1,9})?:(-?[0-9]{1,9})?$"
+FEATURE_PATTERN = r"^[0-9]{1,9}/[0-9]{1,9}$"
 NAMED_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
-Name = Annotated[str, StringConstraints(pattern=rf"^{NAME}$")]
-Ref = Annotated[str, StringConstraints(pattern=rf"^-?\${NAME}$")]
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Ref = Annotated[str, StringConstraints(pattern=REF_PATTERN)]
 Number = float | Ref
 Integer = int | Ref
 Flag = bool | Ref
-Slice = Annotated[str, StringConstraints(pattern=r"^(-?[0-9]{1,9})?:(-?[0-9]{1,9})?$")]
-FeatureId = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}/[0-9]{1,9}$")]
+Slice = Annotated[str, StringConstraints(pattern=SLICE_PATTERN)]
+FeatureId = Annotated[str, StringConstraints(pattern=FEATURE_PATTERN)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Scalar = str | int | float | bool
 
@@ -342,7 +346,7 @@ class ControlBase(Spec):
 
 
 class RandomFeatures(ControlBase):
-    """The target's own change along other features' decoder vectors; with `active`, the op itself on features that fire."""
+    """The target's change along other features' decoder vectors; with `active`, the op itself on features that fire."""
 
     type: Literal["random_features"]
     n: int = Field(default=19, ge=1, le=10_000)

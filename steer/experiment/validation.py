@@ -22,7 +22,7 @@ MAX_CUTS = 1_000
 KINDS = ("op", "type")
 
 # Enough of a file to check the rest of one in which these are missing or wrong.
-PLACEHOLDERS = {
+PLACEHOLDERS: dict[str, Any] = {
     "version": "1",
     "name": "unnamed",
     "model": {"id": "pocket"},
@@ -54,7 +54,7 @@ class _Fault:
 
 
 def validate(source: Source) -> Validated:
-    """The spec of a file that was read. Every problem is reported; what it concerns is cut out of `Validated.source`."""
+    """The spec of a file that was read. Every problem is told; what it concerns is cut out of `Validated.source`."""
     source = replace(source, root=_without_free_keys(source.root))
     faults = _faults(source.data)
     problems = tuple(explain(source, spec.ExperimentSpec, faults))
@@ -113,7 +113,7 @@ def _paths(error: ValidationError, data: Any) -> list[_Fault]:
 
 def _fault(error: ErrorDetails, data: Any) -> _Fault:
     if error["type"] == "string_type" and error["loc"][-1] == "constrained-str":  # the `$name` of a union
-        return _Fault(_path(error, data), "string_pattern_mismatch", {"pattern": spec.Ref.__metadata__[0].pattern})
+        return _Fault(_path(error, data), "string_pattern_mismatch", {"pattern": spec.REF_PATTERN})
     return _Fault(_path(error, data), error["type"], error.get("ctx", {}))
 
 
@@ -149,12 +149,13 @@ def _cut(root: Node | None, faults: Sequence[_Fault]) -> Node:
     paths = {fault.path[:-1] if fault.type == "missing" else fault.path for fault in faults}
     for path in sorted(paths, key=lambda path: [(isinstance(key, int), key) for key in path], reverse=True):
         root = without(root, path) if path else root
-    lacking = {fault.path[0] for fault in faults if fault.type == "missing" and len(fault.path) == 1}
+    lacking = {str(fault.path[0]) for fault in faults if fault.type == "missing" and len(fault.path) == 1}
     if root is None or not isinstance(root.value, Mapping):
         root, lacking = Node({}, Place("")), set(PLACEHOLDERS)
     fresh = {key: _placeholder(PLACEHOLDERS[key], root.place) for key in lacking}
     # a prompt list that lost its entries, or a condition that did, is as good as missing
-    kept = {key: node for key, node in root.value.items() if key != "prompts" or node.value}
+    entries = root.value if isinstance(root.value, Mapping) else {}
+    kept = {key: node for key, node in entries.items() if key != "prompts" or node.value}
     return replace(root, value={**fresh, **kept})
 
 
@@ -164,20 +165,24 @@ def without(node: Node | None, path: Path_) -> Node | None:
     if node is None or child is None:
         return node
     if len(path) > 1:
-        return _with(node, path[0], without(child, path[1:]))
+        return _with(node, path[0], without(child, path[1:]) or child)
     match node.value:
         case Mapping():
             return replace(node, value={key: value for key, value in node.value.items() if key != path[0]})
+        case tuple() as items:
+            return replace(node, value=tuple(item for i, item in enumerate(items) if i != path[0]))
         case _:
-            return replace(node, value=tuple(item for i, item in enumerate(node.value or ()) if i != path[0]))
+            return node
 
 
-def _with(node: Node, key: str | int, child: Node | None) -> Node:
+def _with(node: Node, key: str | int, child: Node) -> Node:
     match node.value:
-        case Mapping():
-            return replace(node, value={**node.value, key: child})
+        case Mapping() as entries:
+            return replace(node, value={**entries, str(key): child})
+        case tuple() as items:
+            return replace(node, value=tuple(child if i == key else item for i, item in enumerate(items)))
         case _:
-            return replace(node, value=tuple(child if i == key else item for i, item in enumerate(node.value or ())))
+            return node
 
 
 def _placeholder(data: Any, place: Place) -> Node:
@@ -275,14 +280,14 @@ def _wrong_value(source: Source, path: Path_, group: Sequence[_Fault]) -> Proble
         message = f"{_key(path)} should be {_expected(group)}, and is {kind}"
     if _is_key(group, path):
         message = f"{shown(path[-1])} should be {_expected(group)}"
-    if path == ("version",):
+    if path == ("version",) and isinstance(data, str):
         message = f"{_named(path, data)} is not known: this is version 1"
     place = source.key(path) if _is_key(group, path) else source.place(path)
     return Problem(place, message, _advice(data, group), Code.WRONG_TYPE)
 
 
 def _is_key(group: Sequence[_Fault], path: Path_) -> bool:
-    return group[0].context.get("pattern") == f"^{spec.NAME}$" and len(path) > 1
+    return group[0].context.get("pattern") == spec.NAME_PATTERN and len(path) > 1
 
 
 def _not_text(place: Place, data: dict[str, Any], group: Sequence[_Fault]) -> Problem:
@@ -332,10 +337,10 @@ _PHRASES = {
     "union_tag_not_found": f"a mapping with one of the keys {', '.join(spec.SELECTOR_KEYS)}",
 }
 _PATTERNS = {
-    spec.Ref.__metadata__[0].pattern: "a $name",
-    spec.Slice.__metadata__[0].pattern: 'a range "a:b"',
-    spec.FeatureId.__metadata__[0].pattern: "a feature, written layer/index",
-    spec.Name.__metadata__[0].pattern: "a name of letters, digits and _",
+    spec.REF_PATTERN: "a $name",
+    spec.SLICE_PATTERN: 'a range "a:b"',
+    spec.FEATURE_PATTERN: "a feature, written layer/index",
+    spec.NAME_PATTERN: "a name of letters, digits and _",
     spec.NAMED_PATTERN: "a name of letters, digits, '_', '-' and '.'",
 }
 
@@ -380,9 +385,9 @@ def _words(group: Sequence[_Fault]) -> list[str]:
 
 def _advice(data: Any, group: Sequence[_Fault]) -> str | None:
     patterns = {fault.context.get("pattern") for fault in group}
-    if isinstance(data, str) and "$" in data and spec.Ref.__metadata__[0].pattern in patterns:
+    if isinstance(data, str) and "$" in data and spec.REF_PATTERN in patterns:
         return "only a whole '$name' or '-$name' is replaced: there is no other arithmetic"
-    if spec.FeatureId.__metadata__[0].pattern in patterns and isinstance(data, str):
+    if spec.FEATURE_PATTERN in patterns and isinstance(data, str):
         return "for example 3/411: layer 3, feature 411"
     if isinstance(data, str) and any(fault.type == "tuple_type" for fault in group):
         return f"write [{_short(data)}]"

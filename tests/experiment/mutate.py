@@ -7,14 +7,22 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+# fmt: off
 WORDS = (
-    *("null", "~", "''", "[]", "{}", "[[]]", "{a: b}", "- x", "*words", "&words", "!!python/name:os.system", "<<: *words"),
-    *("$dose", "-$dose", "$nope", "$best", "2*$dose", "{place}", "{nope}", "{{", "}}", "${x}", "{{x}}", "{0}", "$", "-"),
-    *("nan", ".inf", "-1", "1e999", "9" * 30, "9" * 5000, "0.5", "1:5", "5:1", "0:999999999", "24_13277_5", "off", "1e-3"),
-    *('"\\ud800"', '"\\0"', '"\\U00110000"', "\x07", "\t", "\u2028", "\ufeff", "日本語", "# cut", '"', "'", "|", ">", "%", "@"),
-    *("../../etc/passwd", "/dev/zero", "prompts", "full.yaml", "a/b", "99/99", "golden_gate", "cheer", "baseline", "all"),
-    *("(", "[a-", "(?P<x", "a{99999999999}", "\\", "x" * 2000, "[" * 60, "clamp", "swap", "token_prob", "test", "extends: full.yaml"),
+    *("null", "~", "''", "[]", "{}", "[[]]", "{a: b}", "- x", "*words", "&words"),
+    *("!!python/name:os.system", "<<: *words"),
+    *("$dose", "-$dose", "$nope", "$best", "2*$dose", "{place}", "{nope}", "{{", "}}", "${x}"),
+    *("{{x}}", "{0}", "$", "-"),
+    *("nan", ".inf", "-1", "1e999", "9" * 30, "9" * 5000, "0.5", "1:5", "5:1", "0:999999999"),
+    *("24_13277_5", "off", "1e-3"),
+    *('"\\ud800"', '"\\0"', '"\\U00110000"', "\x07", "\t", "\u2028", "\ufeff", "日本語", "# cut", '"'),
+    *("'", "|", ">", "%", "@"),
+    *("../../etc/passwd", "/dev/zero", "prompts", "full.yaml", "a/b", "99/99", "golden_gate"),
+    *("cheer", "baseline", "all"),
+    *("(", "[a-", "(?P<x", "a{99999999999}", "\\", "x" * 2000, "[" * 60, "clamp", "swap"),
+    *("token_prob", "test", "extends: full.yaml"),
 )
+# fmt: on
 
 
 def mutated(text: str, seed: int) -> str:
@@ -85,13 +93,20 @@ def damaged(data: Any, seed: int) -> Any:
     return data
 
 
+# fmt: off
 VALUES: tuple[Any, ...] = (
-    *(None, "", [], {}, [[]], [None], {"a": "b"}, {"token": ""}, {"regex": "("}, {"column": "nope"}, {"each": "golden_gate"}),
-    *("$dose", "-$dose", "$nope", "$best", "$place", "2*$dose", "{place} $place", "{nope}", "nan", "inf", "-1", "1e999"),
-    *("9" * 30, "9" * 5000, "0.5", "1:5", "5:1", "0:99999999", "off", "../x", "/dev/zero", "prompts", "found.yaml", "99/99"),
-    *("golden_gate", "cheer", "clamped", "baseline", "all", "generated", "last", "(", "(?P<x", "test", "donor_act", "dose"),
-    *("random_features", "inhibit_only", "clamp", "swap", "token_prob", "regex", "\x1b[31m", "\u2028", "日本語", ["$dose", "0"]),
+    *(None, "", [], {}, [[]], [None], {"a": "b"}, {"token": ""}, {"regex": "("}),
+    *({"column": "nope"}, {"each": "golden_gate"}),
+    *("$dose", "-$dose", "$nope", "$best", "$place", "2*$dose", "{place} $place", "{nope}", "nan"),
+    *("inf", "-1", "1e999"),
+    *("9" * 30, "9" * 5000, "0.5", "1:5", "5:1", "0:99999999", "off", "../x", "/dev/zero"),
+    *("prompts", "found.yaml", "99/99"),
+    *("golden_gate", "cheer", "clamped", "baseline", "all", "generated", "last", "(", "(?P<x"),
+    *("test", "donor_act", "dose"),
+    *("random_features", "inhibit_only", "clamp", "swap", "token_prob", "regex", "\x1b[31m"),
+    *("\u2028", "日本語", ["$dose", "0"]),
 )
+# fmt: on
 
 
 def _damage(data: Any, rng: random.Random) -> None:

@@ -1,4 +1,4 @@
-"""Checks that need facts, with a toy tokenizer: a token is a word with the space in front of it, or one other character."""
+"""Checks that need facts, with a toy tokenizer: a token is a word with the space in front, or one other character."""
 
 from __future__ import annotations
 
@@ -108,10 +108,22 @@ def test_without_facts_nothing_is_checked(tmp_path: Path) -> None:
         ({"feature": "2/0"}, 5, "feature 2/0: the transcoder has no layer 2"),
         ({"feature": "[0/1, 1/10]"}, 5, "feature 1/10: layer 1 has features 0 to 9"),
         ({"feature": "{layer: 3, index: 77}"}, 5, "feature 3/77: layer 3 has features 0 to 9"),
-        ({"more": "}, {op: steer, direction: 9/1, coefficient: 1"}, 12, "feature 9/1: the model has layers 0 to 3, not 9"),
-        ({"more": "}, {op: steer, direction: 0/1, coefficient: 1, layer: 4"}, 12, "'layer': the model has layers 0 to 3, not 4"),
+        (
+            {"more": "}, {op: steer, direction: 9/1, coefficient: 1"},
+            12,
+            "feature 9/1: the model has layers 0 to 3, not 9",
+        ),
+        (
+            {"more": "}, {op: steer, direction: 0/1, coefficient: 1, layer: 4"},
+            12,
+            "'layer': the model has layers 0 to 3, not 4",
+        ),
         ({"more": ", layers: [0, 7]"}, 12, "'layers': the model has layers 0 to 3, not 7"),
-        ({"more": "}, {op: scale, feature: 1/1, factor: 1, layers: [1, $at]", "axis": "[2, 9]"}, 10, "'layers': the model has layers 0 to 3, not 9"),
+        (
+            {"more": "}, {op: scale, feature: 1/1, factor: 1, layers: [1, $at]", "axis": "[2, 9]"},
+            10,
+            "'layers': the model has layers 0 to 3, not 9",
+        ),
     ],
 )
 def test_layers_and_features_lie_in_the_model(tmp_path: Path, change: dict[str, str], line: int, message: str) -> None:
@@ -132,8 +144,9 @@ def test_every_rows_target_is_one_token(tmp_path: Path) -> None:
 
 
 def test_an_empty_cell_means_no_target_for_the_row(tmp_path: Path) -> None:
-    assert [problem.code for problem in checked(tmp_path, target='" {rank}"')] == [Code.NOT_ONE_TOKEN]
-    assert checked(tmp_path, target="{rank}") == []
+    (problem,) = checked(tmp_path, target='" {rank}"')  # " 1" for the first row, nothing for the second
+    assert problem.message == "' 1' is not one token here: [ ] [1]"
+    assert checked(tmp_path, target='"{rank}"') == []
 
 
 def test_a_missing_leading_space_is_a_warning(tmp_path: Path) -> None:
@@ -154,17 +167,19 @@ def test_a_prompt_that_ends_in_a_space_is_a_warning(tmp_path: Path) -> None:
         ({"positions": '{token: "from Oakland"}'}, 12, "'from Oakland' is not one token here: [from] [ Oakland]"),
         ({"positions": '[0, {text: "from"}, {regex: "Oak"}]'}, 12, "{regex: 'Oak'} does not occur in prompt b"),
         ({"positions": "[-9]"}, 12, "position -9 lies before prompt a, which has 4 tokens (and in 1 more)"),
-        ({"positions": "7"}, 12, "position 7 is behind the 4 tokens and at most 4 generated of prompt 'a'"),
+        ({"positions": "7"}, 12, "position 7 is behind the 4 tokens and at most 4 generated of prompt a"),
         ({"axis": '[0, {token: " her"}]'}, 13, "{token: ' her'} does not occur in prompt a (and in 1 more)"),
         ({"position": '{text: "Oak"}'}, 15, "{text: 'Oak'} does not occur in prompt b"),
         (
             {"more": ', unit: donor_act, donor: {text: "In {city}", position: 5}'},
             12,
-            "position 5 is behind the 4 tokens and at most 4 generated of prompt 'a'",
+            "position 5 is behind the 3 tokens of prompt a (its donor) (and in 1 more)",
         ),
     ],
 )
-def test_every_position_is_there_in_every_prompt(tmp_path: Path, change: dict[str, str], line: int, message: str) -> None:
+def test_every_position_is_there_in_every_prompt(
+    tmp_path: Path, change: dict[str, str], line: int, message: str
+) -> None:
     found = told(tmp_path, **change)
     assert (line, message) in [(at, text) for at, _, text in found], found
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from steer.errors import SpecError
 from steer.experiment import spec
 from steer.experiment.load import Experiment, load
-from steer.experiment.problems import Problem, render
+from steer.experiment.problems import Code, Problem, render
 from steer.experiment.source import read
 from steer.experiment.validation import keys_of
 from tests.experiment.mutate import damaged, mutated
@@ -108,7 +108,9 @@ def test_the_question_is_the_first_comment_that_is_not_for_an_editor(folder: Pat
 def test_a_feature_listed_twice_edits_once_with_a_warning(folder: Path) -> None:
     experiment = loaded(folder, SMALL.replace("0/2", "0/1"))
     assert [member.id for member in experiment.features["gg"]] == ["0/1"]
-    assert [warning.message for warning in experiment.warnings] == ["feature 0/1 is listed twice in 'gg': it edits once"]
+    assert [warning.message for warning in experiment.warnings] == [
+        "feature 0/1 is listed twice in 'gg': it edits once"
+    ]
 
 
 def test_free_keys_are_free(folder: Path) -> None:
@@ -120,7 +122,12 @@ def test_the_hash_is_of_the_meaning_and_not_of_the_writing(folder: Path) -> None
     assert len(first) == 64
     lines = SMALL.splitlines()
     reordered = "\n".join([*lines[:4], *lines[:3:-1]])
-    for same in (SMALL + "# more\n", SMALL + "metadata: note\n", reordered, SMALL.replace("{id: pocket}", "{id: 'pocket'}")):
+    for same in (
+        SMALL + "# more\n",
+        SMALL + "metadata: note\n",
+        reordered,
+        SMALL.replace("{id: pocket}", "{id: 'pocket'}"),
+    ):
         assert loaded(folder, same).hash == first
     for other in ("you?", "you?  ", "you? \\n"):
         assert loaded(folder, SMALL.replace("you? ", other)).hash != first
@@ -131,7 +138,13 @@ def test_the_hash_depends_on_the_content_of_prompt_and_feature_files(tmp_path: P
     seen = {load(tmp_path / "full" / "full.yaml").hash}
     for name in ("found.yaml", "prompts/neutral.jsonl", "prompts/sad.jsonl", "prompts/names.csv"):
         path = tmp_path / "full" / name
-        path.write_text(path.read_text().replace("0/3", "0/4").replace("who are", "what are").replace("Sad", "Bad").replace("Al", "Bo"))
+        path.write_text(
+            path.read_text()
+            .replace("0/3", "0/4")
+            .replace("who are", "what are")
+            .replace("Sad", "Bad")
+            .replace("Al", "Bo")
+        )
         seen.add(load(tmp_path / "full" / "full.yaml").hash)
     assert len(seen) == 5
 
@@ -142,7 +155,9 @@ def test_loading_is_quick_and_imports_nothing_heavy() -> None:
         f"load(Path({str(FULL)!r}))\n"
         "print([name for name in ('torch', 'numpy', 'pandas', 'transformers', 'scipy') if name in sys.modules])"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parents[1], check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=HERE.parents[1], check=True
+    )
     assert result.stdout.strip() == "[]"
 
 
@@ -171,7 +186,9 @@ def test_a_wrong_file_gets_exactly_its_problems(name: str, monkeypatch: pytest.M
         problems: Any = load(Path(name)).warnings
     except SpecError as error:
         problems = error.problems
-    told = [f"{p.place}: {p.code.value} {p.severity}: {p.message}" + (f" => {p.help}" if p.help else "") for p in problems]
+    told = [
+        f"{p.place}: {p.code.value} {p.severity}: {p.message}" + (f" => {p.help}" if p.help else "") for p in problems
+    ]
     assert told == expected()[name]
 
 
@@ -196,11 +213,10 @@ FULL_DATA = read(FULL.read_text(encoding="utf-8"), FULL).data
 
 def models(annotation: Any, seen: set[type[BaseModel]]) -> set[type[BaseModel]]:
     """Every mapping of the schema, found from its annotations alone."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if annotation not in seen:
-            seen.add(annotation)
-            for field in annotation.model_fields.values():
-                models(field.annotation, seen)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel) and annotation not in seen:
+        seen.add(annotation)
+        for field in annotation.model_fields.values():
+            models(field.annotation, seen)
     for argument in getattr(annotation, "__args__", ()):
         models(argument, seen)
     if hasattr(annotation, "__origin__"):
@@ -244,12 +260,26 @@ SECTIONS = {
     "Transcoder": "transcoder",
     "Model": "model",
 }
-ENDS = {"DonorPrompt": "donor", "DonorText": "donor", "Freeze": "freeze", "Constrain": "constrain", "DirectionFile": "direction"}
+ENDS = {
+    "DonorPrompt": "donor",
+    "DonorText": "donor",
+    "Freeze": "freeze",
+    "Constrain": "constrain",
+    "DirectionFile": "direction",
+}
 
 
 def belongs(model: type[BaseModel], path: tuple[Any, ...]) -> bool:
     name = model.__name__
-    depth = {"PromptEntry": 2, "Direction": 2, "FeatureFile": 2, "Each": 2, "Choose": 2, "Expectation": 2, "Condition": 2}
+    depth = {
+        "PromptEntry": 2,
+        "Direction": 2,
+        "FeatureFile": 2,
+        "Each": 2,
+        "Choose": 2,
+        "Expectation": 2,
+        "Condition": 2,
+    }
     depth |= {"ExperimentSpec": 0, "Model": 1, "Transcoder": 1, "Generation": 1}
     return (
         ("metadata" not in path and "x-words" not in path and "where" not in path and "columns" not in path)
@@ -304,11 +334,15 @@ def test_every_mapping_refuses_a_key_it_does_not_know(model: type[BaseModel], pl
     assert [problem.place for problem in unknown] == [read(text, playground / "m.yaml").key((*path, "zzz"))]
 
 
-FIELDS = [(model, key) for model in MODELS for key in keys_of(model) if (model, key) != (spec.ExperimentSpec, "metadata")]
+FIELDS = [
+    (model, key) for model in MODELS for key in keys_of(model) if (model, key) != (spec.ExperimentSpec, "metadata")
+]
 
 
 @pytest.mark.parametrize(("model", "key"), FIELDS, ids=lambda part: getattr(part, "__name__", part))
-def test_every_field_refuses_a_value_of_the_wrong_kind_in_its_place(model: type[BaseModel], key: str, playground: Path) -> None:
+def test_every_field_refuses_a_value_of_the_wrong_kind_in_its_place(
+    model: type[BaseModel], key: str, playground: Path
+) -> None:
     data, path = sample(model)
     below(data, path)[key] = {"zz": {"zz": "zz"}}
     path = (*path, key)
@@ -320,6 +354,21 @@ def test_every_field_refuses_a_value_of_the_wrong_kind_in_its_place(model: type[
     lines = {source.key(path).line} | {one.place.line for _, one in node.walk()}
     there = [p for p in problems if p.severity == "error" and p.place.line in lines]
     assert there and not any("something else" in p.message or "None" in p.message for p in problems)
+
+
+def test_a_prompt_file_cannot_bring_characters_that_are_none(folder: Path) -> None:
+    (folder / "p.jsonl").write_text('{"text": "a\\ud800"}\n{"text": "b", "c": "\\u0000"}\n')
+    text = SMALL.replace('{id: a, text: "Who are you? "}', "{file: p.jsonl}")
+    assert [(p.place.line, p.code) for p in found(folder / "e.yaml", text)] == [
+        (1, Code.CHARACTERS),
+        (2, Code.CHARACTERS),
+    ]
+
+
+def test_a_long_axis_is_checked_in_a_moment(folder: Path) -> None:
+    values = ", ".join(map(str, range(20_000)))
+    problems = found(folder / "e.yaml", SMALL.replace("[1, 2]", f"[{values}, 7.0]"))
+    assert [problem.message for problem in problems] == ["'7.0' is twice on the sweep axis 'dose'"]
 
 
 # --- garbage --------------------------------------------------------------------------------------------------
@@ -336,10 +385,23 @@ def test_damaged_files_are_refused_or_loaded_and_never_a_traceback(seed: int, pl
 
 @pytest.mark.parametrize(
     "written",
-    ["../../../../etc/passwd", "/etc/passwd", "..", ".", "/dev/zero", "link.jsonl", "fifo.jsonl", "a\\x00b", "\\\\\\\\host\\\\share", "~/x"],
+    [
+        "../../../../etc/passwd",
+        "/etc/passwd",
+        "..",
+        ".",
+        "/dev/zero",
+        "link.jsonl",
+        "fifo.jsonl",
+        "a\\x00b",
+        "\\\\\\\\host\\\\share",
+        "~/x",
+    ],
 )
 @pytest.mark.parametrize("field", ["prompts", "features", "directions", "direction", "extends"])
-def test_paths_stay_in_the_project(folder: Path, tmp_path_factory: pytest.TempPathFactory, field: str, written: str) -> None:
+def test_paths_stay_in_the_project(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, field: str, written: str
+) -> None:
     import os
 
     outside = tmp_path_factory.mktemp("outside") / "secret.jsonl"
@@ -350,8 +412,12 @@ def test_paths_stay_in_the_project(folder: Path, tmp_path_factory: pytest.TempPa
     text = {
         "prompts": SMALL.replace('text: "Who are you? "', f"file: {path}").replace("id: a, ", ""),
         "features": SMALL.replace("[0/1, 0/2]", f"{{file: {path}}}"),
-        "directions": SMALL + f"directions: {{d: {{positive: {{file: {path}}}, negative: {{file: {path}}}, layer: 0}}}}\n",
-        "direction": SMALL.replace("op: clamp, feature: gg, value: $dose", f"op: steer, direction: {{file: {path}}}, layer: 0, coefficient: $dose"),
+        "directions": SMALL
+        + f"directions: {{d: {{positive: {{file: {path}}}, negative: {{file: {path}}}, layer: 0}}}}\n",
+        "direction": SMALL.replace(
+            "op: clamp, feature: gg, value: $dose",
+            f"op: steer, direction: {{file: {path}}}, layer: 0, coefficient: $dose",
+        ),
         "extends": SMALL + f"extends: {path}\n",
     }[field]
     problems = found(folder / "e.yaml", text)

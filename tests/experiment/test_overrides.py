@@ -77,7 +77,9 @@ def test_a_circle_of_files_is_an_error(project: Path, own: str) -> None:
 
 
 @pytest.mark.parametrize("written", ["../base.yaml", "/etc/hostname", "nowhere.yaml", "", "link.yaml", "~", "[a]"])
-def test_a_base_outside_the_project_or_none_is_an_error_or_nothing(project: Path, tmp_path_factory, written: str) -> None:
+def test_a_base_outside_the_project_or_none_is_an_error_or_nothing(
+    project: Path, tmp_path_factory, written: str
+) -> None:
     outside = tmp_path_factory.mktemp("outside") / "base.yaml"
     outside.write_text(BASE)
     (project / "link.yaml").symlink_to(outside)
@@ -95,7 +97,13 @@ def test_files_named_in_a_base_are_found_from_the_base(project: Path) -> None:
 
 
 def test_set_puts_a_value_in_and_null_takes_it_out(project: Path) -> None:
-    settings = ["generation.max_new_tokens=80", "prompts.1.text=Yo", "generation.stop=null", "sweep.dose=[1, 2]", "model.id=x:1"]
+    settings = [
+        "generation.max_new_tokens=80",
+        "prompts.1.text=Yo",
+        "generation.stop=null",
+        "sweep.dose=[1, 2]",
+        "model.id=x:1",
+    ]
     spec = load(project / "base.yaml", settings).spec
     assert spec.generation is not None and (spec.generation.max_new_tokens, spec.generation.stop) == (80, ())
     assert (spec.prompts[1].text, spec.sweep["dose"], spec.model.id) == ("Yo", ("1", "2"), "x:1")
@@ -104,11 +112,17 @@ def test_set_puts_a_value_in_and_null_takes_it_out(project: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "expected"),
     [
-        ("generation.max_new_tokens", "--set generation.max_new_tokens: error: 'generation.max_new_tokens' is not of the form"),
+        (
+            "generation.max_new_tokens",
+            "--set generation.max_new_tokens: error: 'generation.max_new_tokens' is not of the form",
+        ),
         ("generation..x=1", "--set generation..x: error: 'generation..x=1' is not of the form a.b.c=value"),
         ("prompts.7.text=a", "--set prompts.7.text: error: a list has no item '7'"),
         ("name.x=a", "--set name.x: error: there is no 'x' inside a plain value"),
-        ("generation.max_new_tokens=many", "--set generation.max_new_tokens:1:1: error: 'max_new_tokens: many' should be"),
+        (
+            "generation.max_new_tokens=many",
+            "--set generation.max_new_tokens:1:1: error: 'max_new_tokens: many' should be",
+        ),
         ("generation.tokens=8", "--set generation.tokens: error: unknown key 'tokens'"),
         ("name=[", "--set name:1:2: error: not YAML"),
     ],

@@ -12,7 +12,15 @@ jsonschema = pytest.importorskip("jsonschema")
 FULL = Path(__file__).parent / "full" / "full.yaml"
 VALIDATOR = jsonschema.Draft7Validator(schema())
 # keywords that draft 7 does not have
-NEWER = {"$defs", "prefixItems", "unevaluatedProperties", "dependentRequired", "discriminator", "$dynamicRef", "minContains"}
+NEWER = {
+    "$defs",
+    "prefixItems",
+    "unevaluatedProperties",
+    "dependentRequired",
+    "discriminator",
+    "$dynamicRef",
+    "minContains",
+}
 
 
 def full() -> Any:

@@ -10,7 +10,21 @@ def codes(text: str) -> list[Code]:
 
 @pytest.mark.parametrize(
     "written",
-    ["24_13277_5", "0_1234_5", "1:5", "12:30", "20:341", "off", "No", "1e1", "1e-3", "1234567", "12e4567", "2001-01-01", "0x1F"],
+    [
+        "24_13277_5",
+        "0_1234_5",
+        "1:5",
+        "12:30",
+        "20:341",
+        "off",
+        "No",
+        "1e1",
+        "1e-3",
+        "1234567",
+        "12e4567",
+        "2001-01-01",
+        "0x1F",
+    ],
 )
 def test_a_scalar_stays_the_text_that_was_written(written: str) -> None:
     assert read(f"a: {written}\n{written}: b\n", "x.yaml").data == {"a": written, written: "b"}
