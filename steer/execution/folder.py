@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -64,7 +65,7 @@ def open_folder(results: Path, name: str, identity: str, experiment_hash: str, f
                 with lock:
                     yield RunFolder(candidate, resumed=True)
                 return
-        path = _create(home, experiment_hash)
+        path = _create(home, identity, experiment_hash)
     except OSError as error:
         raise ResultsError(f"{home}: cannot create a run folder: {error}", exit_code=3) from error
     lock = _locked(path)
@@ -88,14 +89,20 @@ def _locked(path: Path) -> FileLock | None:
     return lock
 
 
-def _create(home: Path, experiment_hash: str) -> Path:
+def _create(home: Path, identity: str, experiment_hash: str) -> Path:
+    """A folder that has a manifest from the moment it exists: one that is killed at once can be resumed."""
+    fresh = home / f".{secrets.token_hex(8)}"
+    fresh.mkdir()
+    write_atomic(fresh / "manifest.json", json.dumps({"status": "started", "identity": identity, "created": now()}))
     while True:
         path = home / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{experiment_hash[:8]}"
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:  # a second run of the same second
-            time.sleep(0.2)
+        if not path.exists():
+            try:
+                return fresh.rename(path)
+            except OSError as error:  # another run of the same second was faster
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+        time.sleep(0.2)
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -182,7 +182,7 @@ def by_group(run: Run, focus: Focus, condition: str, axis: str) -> Plot | None:
     by = run.spec.group_by
     run = judged_prompts(run, focus, but=by)
     data = curves(run, condition, axis, focus.point, by)
-    groups = sorted(data.target["group"].unique())[:12]
+    groups = sorted(data.target.loc[data.target["measurement"] == focus.measurement, "group"].unique())[:12]
     if not by or len(groups) < 2:
         return None
     columns = min(4, len(groups))

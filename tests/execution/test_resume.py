@@ -55,25 +55,30 @@ def kill_while_running(project: Project, rng: random.Random) -> int:
     return lines(project)
 
 
+def runs(project: Project) -> set[Path]:
+    return set((project.results / "tiny").glob("2*"))
+
+
 def lines(project: Project) -> int:
-    journals = sorted(project.results.glob("tiny/2*/journal.jsonl"))
-    return journals[-1].read_bytes().count(b"\n") if journals else 0
+    """Of the newest run's journal."""
+    journal = max(runs(project)) / "journal.jsonl" if runs(project) else None
+    return journal.read_bytes().count(b"\n") if journal is not None and journal.exists() else 0
 
 
 def killed_again_and_again(project: Project, kills: int, seed: int) -> None:
     finish(start(project, "--fresh"))
     expected = tables(project.run())
     rng = random.Random(seed)
-    before = set((project.results / "tiny").glob("2*"))
+    before = runs(project)
     process = start(project, "--fresh")
-    while not set((project.results / "tiny").glob("2*")) - before:
+    while not runs(project) - before:
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     for _ in range(kills - 1):
         kill_while_running(project, rng)
     finish(start(project))
-    (run,) = set((project.results / "tiny").glob("2*")) - before
+    (run,) = runs(project) - before
     assert project.run() == run.resolve()
     for name, table in tables(run).items():
         pd.testing.assert_frame_equal(table, expected[name], check_exact=True)
@@ -91,14 +96,13 @@ def test_a_run_that_is_killed_twenty_times_gives_the_same_tables(project: Projec
 def test_an_interrupted_run_says_so_and_is_resumed(project: Project) -> None:
     import json
 
+    before = runs(project)
     process = start(project, "--fresh")
-    known = set((project.results / "tiny").glob("2*"))
-    while lines(project) < 1 and process.poll() is None or not known:
+    while not (new := runs(project) - before) or lines(project) < 1:
         time.sleep(0.01)
-        known = set((project.results / "tiny").glob("2*"))
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    newest = max(known)
+    (newest,) = new
     assert process.returncode == 130
     assert json.loads((newest / "manifest.json").read_text())["status"] == "interrupted"
     finish(start(project))
