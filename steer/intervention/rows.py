@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol
 
 from jaxtyping import Bool, Float
@@ -296,17 +296,26 @@ class Resolver:
                 assert_never(control)
 
     def _drawn(self, layer: int, index: int, control: RandomFeatures, draw: int, allowed: Tensor | None = None) -> int:
-        statistics = self._all_statistics("the control random_features")
-        pool = controls.candidates(
-            statistics.density[layer],
-            statistics.decoder_norm[layer],
-            index,
-            control.match,
-            self.named.get(layer, frozenset()),
-            max(control.n, draw + 1),  # two controls of one type count on
-            allowed,
+        n = max(control.n, draw + 1)  # two controls of one type count on
+        pool = (
+            self._pool(layer, index, control.match, n)
+            if allowed is None
+            else self._candidates(layer, index, control.match, n, allowed)
         )
         return controls.draw(pool, control.seed, (layer, index), draw)
+
+    @cached_property
+    def _pool(self) -> Callable[[int, int, tuple[str, ...], int], Sequence[int]]:
+        return cache(self._candidates)
+
+    def _candidates(
+        self, layer: int, index: int, match: tuple[str, ...], n: int, allowed: Tensor | None = None
+    ) -> Sequence[int]:
+        statistics = self._all_statistics("the control random_features")
+        excluded = self.named.get(layer, frozenset())
+        return controls.candidates(
+            statistics.density[layer], statistics.decoder_norm[layer], index, match, excluded, n, allowed
+        )
 
     def _norm(self, layer: int, index: int) -> float:
         return float(self.transcoders.decoder(layer, [index])[0].norm())
