@@ -1,12 +1,12 @@
 """The error tree; every error a user can meet is a `SteerError` and knows its exit code.
 
-    SteerError               3  the run did not complete
-    ├── UsageError           2  the command line is wrong
-    ├── SpecError            2  the experiment file is wrong: every problem in it
-    ├── ModelError           2  no such model, or one that cannot be run as asked
-    ├── TranscoderError      2  no such transcoder, or one that does not fit the model
-    ├── RunError             3  something went wrong while trials ran
-    └── ResultsError         2  a results folder cannot be read (3 where it cannot be written)
+SteerError               3  the run did not complete
+├── UsageError           2  the command line is wrong
+├── SpecError            2  the experiment file is wrong: every problem in it
+├── ModelError           2  no such model, or one that cannot be run as asked
+├── TranscoderError      2  no such transcoder, or one that does not fit the model
+├── RunError             3  something went wrong while trials ran
+└── ResultsError         2  a results folder cannot be read (3 where it cannot be written)
 """
 
 
