@@ -96,7 +96,7 @@ def change(
     difference: Float[Tensor, "batch slot pos"], along: Float[Tensor, "batch slot d_model"]
 ) -> Float[Tensor, "batch pos d_model"]:
     """What is added to the MLP output: each slot's a' - a along its vector, summed over the slots."""
-    return torch.einsum("bsp,bsd->bpd", difference, along)
+    return difference.mT @ along
 
 
 def pushed(

@@ -18,7 +18,7 @@ from steer.intervention.edits import change, edited, pushed
 from steer.intervention.records import Record
 from steer.intervention.reference import HookFunction, Hooks, Reference
 from steer.intervention.rows import Row
-from steer.intervention.slots import Layout, Pushes, Slots, baseline_levels, kept, stack_pushes, stack_slots
+from steer.intervention.slots import Layout, baseline_levels, kept, stack_pushes, stack_slots
 from steer.transcoder.transcoder import Transcoders
 
 
@@ -42,7 +42,7 @@ class Editing:
         self.reads, self.writes, self.n_layers = transcoders.reads, transcoders.writes, n_layers
         self.slots = {slots.layer: slots for slots in stack_slots(rows, layout, transcoders, device)}
         self.pushes = {pushes.layer: pushes for pushes in stack_pushes(rows, layout, device)}
-        self.records = {layer: Record.empty(self._shape(layer), device) for layer in self.layers}
+        self.records = {layer: Record(*self._lengths(layer, len(rows), device)) for layer in self.layers}
         self.reference = reference
         self.frozen = _flags((row.freeze_attention for row in rows), device)
         self.norms_held = _flags((row.freeze_norms for row in rows), device)
@@ -54,7 +54,8 @@ class Editing:
         self.fired: Counter[str] = Counter()
         self._activation: dict[int, Tensor] = {}
         self._change: dict[int, Tensor] = {}
-        if any(slots.own.any() or slots.source.any() for slots in self.slots.values()):
+        self.relative = any(bool((slots.own | slots.source).any()) for slots in self.slots.values())
+        if self.relative:
             self.measure_levels(reference.reads, slice(0, next(iter(reference.reads.values())).shape[1]))
 
     @property
@@ -110,12 +111,13 @@ class Editing:
         if layer not in self.slots:
             return out.to(mlp_out.dtype)
         slots, activation = self.slots[layer], self._activation.pop(layer)
-        level = slots.level[..., self.columns]
-        acts = slots.acts[..., self.columns] & ~level.isnan()
+        level, acts = slots.level[..., self.columns], slots.acts[..., self.columns]
+        if self.relative:
+            acts = acts & ~level.isnan()
         after = torch.where(acts, edited(activation, slots.factor, slots.value, level), activation)
         moved = change(after - activation, slots.along)
         self._change[layer] = moved
-        self.records[layer].edits(self.rows, self.columns, acts, activation, after, slots.along)
+        self.records[layer].edits(self.rows, self.columns, acts, activation, after)
         return (out + moved).to(mlp_out.dtype)
 
     def _push(self, layer: int, residual: Tensor, hook: Any) -> Tensor | None:
@@ -128,7 +130,7 @@ class Editing:
         pushes = self.pushes[layer]
         multiple = pushed(stream, pushes.vector, pushes.coefficient[..., self.columns], pushes.relative)
         push = change(multiple, pushes.vector)
-        self.records[layer].pushes(self.rows, self.columns, multiple, pushes.vector)
+        self.records[layer].pushes(self.rows, self.columns, multiple)
         self.records[layer].stream(self.rows, self.columns, before, moved + push)
         return (stream + push).to(residual.dtype)
 
@@ -154,10 +156,14 @@ class Editing:
         n = self.layout.width
         return torch.cat([baseline.narrow(dim, 0, n), live.narrow(dim, n, live.shape[dim] - n)], dim)
 
-    def _shape(self, layer: int) -> tuple[int, int, int, int]:
+    def _lengths(self, layer: int, batch: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """How long the vectors of a layer's slots and pushes are."""
         slots, pushes = self.slots.get(layer), self.pushes.get(layer)
-        rows = len((slots or pushes).factor if slots else pushes.relative)  # type: ignore[union-attr]
-        return rows, _width(slots), _width(pushes), self.layout.total
+        none = torch.empty(batch, 0, device=device)
+        return (
+            none if slots is None else slots.along.norm(dim=-1),
+            none if pushes is None else pushes.vector.norm(dim=-1),
+        )
 
     def _counted(self, name: str, hook: HookFunction) -> HookFunction:
         def counted(activation: Tensor, point: Any) -> Tensor | None:
@@ -165,10 +171,6 @@ class Editing:
             return hook(activation, point)
 
         return counted
-
-
-def _width(stacked: Slots | Pushes | None) -> int:
-    return 0 if stacked is None else stacked.intervention.shape[1]
 
 
 def _flags(values: Iterable[bool], device: torch.device) -> Bool[Tensor, " batch"]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,24 +13,24 @@ from torch import Tensor
 from steer.intervention.rows import Row
 from steer.intervention.slots import Layout
 
+Parts = list[tuple[Tensor, slice, Tensor]]
+"""What passes noted of one quantity: rows, columns and values of each."""
 
-@dataclass(frozen=True)
+
+@dataclass
 class Record:
-    """One layer's part of the record, filled in place while the batch runs; NaN where nothing was done."""
+    """One layer's part of the record; passes only note tensors, `filled` lays them out when the batch is done.
 
-    before: Float[Tensor, "batch slot pos"]
-    after: Float[Tensor, "batch slot pos"]
-    edit_norm: Float[Tensor, "batch slot pos"]
-    push_norm: Float[Tensor, "batch push pos"]
-    stream_norm: Float[Tensor, "batch pos"]
-    change_norm: Float[Tensor, "batch pos"]
+    `along` and `vectors` hold how long the vectors are that edits and pushes of each row are written along.
+    """
 
-    @classmethod
-    def empty(cls, shape: tuple[int, int, int, int], device: torch.device) -> Record:
-        """`shape`: rows, slots, pushes, columns."""
-        batch, slots, pushes, columns = shape
-        sizes = [(batch, slots, columns)] * 3 + [(batch, pushes, columns)] + [(batch, columns)] * 2
-        return cls(*(torch.full(size, math.nan, device=device) for size in sizes))
+    along: Float[Tensor, "batch slot"]
+    vectors: Float[Tensor, "batch push"]
+    before: Parts = field(default_factory=list)
+    after: Parts = field(default_factory=list)
+    multiple: Parts = field(default_factory=list)
+    stream_norm: Parts = field(default_factory=list)
+    change_norm: Parts = field(default_factory=list)
 
     def edits(
         self,
@@ -39,22 +39,14 @@ class Record:
         acts: Bool[Tensor, "kept slot pos"],
         before: Float[Tensor, "kept slot pos"],
         after: Float[Tensor, "kept slot pos"],
-        along: Float[Tensor, "kept slot d_model"],
     ) -> None:
         """Note the edits of a pass."""
-        norm = (after - before).abs() * along.norm(dim=-1)[..., None]
-        for store, values in ((self.before, before), (self.after, after), (self.edit_norm, norm)):
-            store[rows, :, columns] = torch.where(acts, values, math.nan)
+        self.before.append((rows, columns, before.masked_fill(~acts, math.nan)))
+        self.after.append((rows, columns, after))
 
-    def pushes(
-        self,
-        rows: Int[Tensor, " kept"],
-        columns: slice,
-        multiple: Float[Tensor, "kept push pos"],
-        vector: Float[Tensor, "kept push d_model"],
-    ) -> None:
+    def pushes(self, rows: Int[Tensor, " kept"], columns: slice, multiple: Float[Tensor, "kept push pos"]) -> None:
         """Note the pushes of a pass."""
-        self.push_norm[rows, :, columns] = multiple.abs() * vector.norm(dim=-1)[..., None]
+        self.multiple.append((rows, columns, multiple.abs()))
 
     def stream(
         self,
@@ -64,8 +56,41 @@ class Record:
         change: Float[Tensor, "kept pos d_model"],
     ) -> None:
         """Note how long the residual stream was, and the sum of a pass's changes."""
-        self.stream_norm[rows, columns] = before.norm(dim=-1)
-        self.change_norm[rows, columns] = change.norm(dim=-1)
+        self.stream_norm.append((rows, columns, before.norm(dim=-1)))
+        self.change_norm.append((rows, columns, change.norm(dim=-1)))
+
+    def filled(self, batch: int, columns: int) -> Filled:
+        """Everything by original row and column, on the CPU."""
+        before, after = (_filled(parts, batch, columns) for parts in (self.before, self.after))
+        return Filled(
+            before=before,
+            after=after,
+            edit_norm=(after - before).abs() * self.along.cpu()[..., None],
+            push_norm=_filled(self.multiple, batch, columns) * self.vectors.cpu()[..., None],
+            stream_norm=_filled(self.stream_norm, batch, columns),
+            change_norm=_filled(self.change_norm, batch, columns),
+        )
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A layer's record as tensors; NaN where nothing was done."""
+
+    before: Float[Tensor, "batch slot pos"]
+    after: Float[Tensor, "batch slot pos"]
+    edit_norm: Float[Tensor, "batch slot pos"]
+    push_norm: Float[Tensor, "batch push pos"]
+    stream_norm: Float[Tensor, "batch pos"]
+    change_norm: Float[Tensor, "batch pos"]
+
+
+def _filled(parts: Parts, batch: int, columns: int) -> Tensor:
+    if not parts:
+        return torch.empty(batch, 0, columns)
+    whole = torch.full((batch, *parts[0][2].shape[1:-1], columns), math.nan)
+    for rows, where, values in parts:
+        whole[rows.cpu(), ..., where] = values.cpu()
+    return whole
 
 
 @dataclass(frozen=True)
@@ -92,11 +117,11 @@ class Applied:
 
 def applied(rows: Sequence[Row], records: Mapping[int, Record], layout: Layout) -> list[Applied]:
     """What was done in each row of a batch."""
-    on_cpu = {layer: Record(*(t.cpu() for t in vars(record).values())) for layer, record in records.items()}
-    return [_applied(b, row, on_cpu, layout) for b, row in enumerate(rows)]
+    filled = {layer: record.filled(len(rows), layout.total) for layer, record in records.items()}
+    return [_applied(b, row, filled, layout) for b, row in enumerate(rows)]
 
 
-def _applied(b: int, row: Row, records: Mapping[int, Record], layout: Layout) -> Applied:
+def _applied(b: int, row: Row, records: Mapping[int, Filled], layout: Layout) -> Applied:
     edits: list[AppliedEdit] = []
     pairs, largest = 0, 0.0
     for layer in sorted(row.layers):
@@ -111,7 +136,7 @@ def _applied(b: int, row: Row, records: Mapping[int, Record], layout: Layout) ->
     return Applied(pairs, largest, tuple(edits))
 
 
-def _layer_edits(b: int, row: Row, layer: int, record: Record) -> Iterator[tuple[AppliedEdit, int]]:
+def _layer_edits(b: int, row: Row, layer: int, record: Filled) -> Iterator[tuple[AppliedEdit, int]]:
     """Every (feature, position) of a layer whose value changed, and every position that was pushed, by column."""
     for s, edit in enumerate(e for e in row.edits if e.layer == layer):
         before, after, norm = record.before[b, s], record.after[b, s], record.edit_norm[b, s]

@@ -68,7 +68,7 @@ class Slots:
         if self.encoder.competition is not None:
             every = activations(x, self.encoder)
             return every.gather(-1, self.feature[:, None].expand(-1, x.shape[1], -1)).mT
-        pre = torch.einsum("bpd,bsd->bsp", x, self.W_enc) + self.b_enc[..., None]
+        pre = self.W_enc @ x.mT + self.b_enc[..., None]
         threshold = None if self.threshold is None else self.threshold[..., None]
         return gated(pre, self.encoder.activation, threshold, None)
 
