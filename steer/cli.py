@@ -94,6 +94,10 @@ def check(
             failed |= strict and not experiment.spec.expectations
         except SpecError as error:
             problems = error.problems  # type: ignore[assignment]
+        except SteerError as error:  # no such model or transcoder; the other files are checked all the same
+            print(f"{path}: error: {_plain(str(error))}", file=sys.stderr)
+            failed = True
+            continue
         failed |= bool(errors(problems))
         if format_ == "json":
             print(render_json(problems))
@@ -108,7 +112,7 @@ def check(
 def show(
     experiment: File,
     set_: Set = None,
-    prompts: Annotated[int, typer.Option("--prompts", help="How many prompts to show token by token.")] = 3,
+    prompts: Annotated[int, typer.Option("--prompts", min=0, help="How many prompts to show token by token.")] = 3,
 ) -> None:
     """Show what a file means: the resolved experiment, the trials, the tokens with their positions."""
     import yaml
@@ -130,12 +134,18 @@ def show(
 def report(run: Annotated[Path, typer.Argument(help="A run folder, wherever it was copied to.")]) -> None:
     """Judge and draw a finished run again: tables in, verdicts, plots and page out."""
     from steer.analysis.analyse import analyse
+    from steer.analysis.tables import read_manifest
     from steer.report.report import report as write
 
     analysis = analyse(run)
     page = write(run, analysis)
     _print_verdicts(analysis)
+    manifest = read_manifest(run)
+    for problem in manifest.get("problems", []):
+        print(f"problem: {_plain(problem)}", file=sys.stderr)
     print(f"report: {page}")
+    if manifest.get("status") != "complete":
+        raise typer.Exit(3)
     raise typer.Exit(int(any(verdict.verdict != "pass" for verdict in analysis.verdicts)))
 
 
@@ -144,7 +154,7 @@ def features(
     feature: Annotated[list[str], typer.Argument(help="layer/index, as in 3/411.")],
     model: Annotated[str, typer.Option("--model", help="Model id or folder.")] = "pocket",
     transcoder: Annotated[str, typer.Option("--transcoder", help="Transcoder id or folder.")] = "pocket",
-    examples: Annotated[int, typer.Option("--examples", help="How many top examples.")] = 5,
+    examples: Annotated[int, typer.Option("--examples", min=0, help="How many top examples.")] = 5,
 ) -> None:
     """Show what features are: statistics, top examples, the tokens their decoder vectors promote."""
     from steer.pipeline import transcoder_folder_of
@@ -169,7 +179,10 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 
     if path.exists():
         raise UsageError(f"{path}: exists already")
-    path.write_text(STARTER, encoding="utf-8")
+    try:
+        path.write_text(STARTER, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot write: {error.strerror}") from error
     print(f"{path}: written; `steer check {path}`, then `steer run {path}`")
 
 

@@ -205,7 +205,7 @@ def run(
         page = report(folder.path, analysis)
         outputs = {p.name: provenance.file_hash(p) for p in sorted(folder.path.iterdir()) if _is_output(p)}
         folder.write_manifest({**manifest, "outputs": outputs})
-        if status == "complete":
+        if status == "complete" and not selection.partial:
             folder.point_latest_here()
         return Finished(folder.path, analysis, page, executed.problems, executed.tally.counts)
 

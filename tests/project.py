@@ -46,7 +46,7 @@ measurements:
   said: {{type: kl, over: completion}}
   fires: {{type: group_activation, feature: group, position: all}}
 expectations:
-  - {{id: headline, measurement: kl, where: {{condition: clamped, dose: 4}}, min: 0}}
+  - {{id: headline, measurement: kl, where: {{condition: clamped, dose: 4}}, min: 0.01}}
 """
 
 

@@ -95,10 +95,11 @@ def test_a_second_run_of_the_same_file_writes_the_same_tables(finished: Project)
         pd.testing.assert_frame_equal(table, first[name])
 
 
-def test_a_failed_expectation_ends_with_1_and_moves_latest(make: MakeProject) -> None:
-    project = make(EXPERIMENT.replace("min: 0}", "max: -1}"))
+def test_a_failed_expectation_ends_with_1_and_a_partial_run_leaves_latest_alone(make: MakeProject) -> None:
+    project = make(EXPERIMENT.replace("min: 0.01}}", "max: 0.01}}"))
     assert steer("run", project.experiment, "--results", project.results, "--only", "condition=clamped,dose=4") == 1
-    assert json.loads((project.run() / "expectations.json").read_text())[0]["verdict"] == "fail"
+    (run,) = (project.results / "tiny").iterdir()
+    assert json.loads((run / "expectations.json").read_text())[0]["verdict"] == "fail"
 
 
 def test_a_condition_that_changes_nothing_ends_with_3(make: MakeProject) -> None:
@@ -129,6 +130,25 @@ def test_two_interventions_on_one_feature_are_refused_before_anything_runs(
     project = make(EXPERIMENT.replace(once, once.replace("}}]", "}}, {{op: ablate, feature: 1/8}}]")))
     assert steer("run", project.experiment, "--results", project.results) == 2
     assert "1/8" in capsys.readouterr().err
+
+
+def test_an_edit_that_overflows_fails_its_trials_and_no_others(make: MakeProject) -> None:
+    project = make(EXPERIMENT.replace("dose: [0.5, 2, 4]", "dose: [0.5, 1e38]").replace("dose: 4", "dose: 0.5"))
+    only = "--only", "condition=clamped,control=none"
+    assert steer("run", project.experiment, "--results", project.results, *only) == 3
+    (run,) = (project.results / "tiny").iterdir()
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["counts"]["failed"] == 6 and "overflowed" in manifest["problems"][0]
+    assert set(tables(run)["trials"].dose.dropna()) == {0.5}
+
+
+def test_a_control_that_no_trial_can_have_is_refused_before_anything_runs(
+    make: MakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = make(EXPERIMENT.replace("type: random_features, n: 3", "type: random_features, n: 300"))
+    assert steer("run", project.experiment, "--results", project.results) == 2
+    assert "n is 300" in capsys.readouterr().err
+    assert not project.results.exists()
 
 
 def test_a_dry_run_writes_nothing(make: MakeProject, capsys: pytest.CaptureFixture[str]) -> None:

@@ -225,6 +225,8 @@ class _BatchRun:
         values = {name: self._measured(b, name, own, base) for name in trial.measurements}
         row, ids = self.rows[b], self.ids[b]
         key = trial_key(self.session.environment, ids, row, self.session.sampling, trial.seed, trial.measurements)
+        if not done.finite:
+            return Outcome.failed(trial.id, "an edit overflowed: activations or residual stream are no longer finite")
         return Outcome(trial.id, key, "ok", done, values, completion, nll, tuple(self._shifts(b)))
 
     def _measured(self, b: int, name: str, own: _Said, base: _Said) -> Measured:

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from steer.errors import ModelError, RunError, SpecError
+from steer.errors import ModelError, RunError, SpecError, UsageError
 from steer.execution import provenance
 from steer.execution.batch_run import Baselines, Session, run_batch
 from steer.execution.batches import Batch, cut
@@ -92,7 +92,7 @@ def open_session(experiment: Experiment, plan: Plan, transcoder: Path) -> Sessio
         resolver=Resolver(
             experiment.features,
             tuple(spec.directions),
-            named_features(experiment.features, spec.conditions),
+            named_features([experiment.resolved, [dict(row.columns) for row in experiment.rows]]),
             transcoders,
             unedited,
         ),
@@ -123,10 +123,26 @@ def sampling(experiment: Experiment) -> Sampling | None:
 
 
 def check_rows(session: Session, plan: Plan) -> None:
-    """Resolve every condition on every prompt once, so that what cannot be done is said before anything runs."""
+    """Resolve every condition and kind of control on every prompt once: what cannot be done is said before all else.
+
+    UsageError for what no trial of a condition can do; what fails on some prompts only is left to its trials.
+    """
+    failed: dict[tuple[str, str], list[str]] = {}
+    seen: Counter[tuple[str, str]] = Counter()
+    done: set[tuple[str, str, str]] = set()
     for trial in plan.trials:
-        if trial.control == "none":
+        kind = trial.condition, trial.control
+        if (trial.prompt.id, *kind) in done and trial.control != "none":
+            continue
+        done.add((trial.prompt.id, *kind))
+        seen[kind] += 1
+        try:
             session.resolver.row(trial, session.encoded[trial.prompt.id])
+        except RunError as error:
+            failed.setdefault(kind, []).append(str(error))
+    hopeless = [f"{kind[0]}, {kind[1]}: {why[0]}" for kind, why in failed.items() if len(why) == seen[kind]]
+    if hopeless:
+        raise UsageError("; ".join(hopeless))
 
 
 def identity(experiment_hash: str, plan: Plan, environment: Environment) -> str:

@@ -66,7 +66,7 @@ class Unedited:
         if name not in self._vectors:
             means = [torch.stack([self._residual(t, texts) for t in side]).mean(0) for side in
                      (texts.positive, texts.negative)]  # fmt: skip
-            self._vectors[name] = means[0] - means[1]
+            self._vectors[name] = _usable(means[0] - means[1], f"direction {name}")
         return texts.layer, self._vectors[name]
 
     def direction_file(self, file: str) -> Float[Tensor, " d_model"]:
@@ -75,7 +75,7 @@ class Unedited:
         if len(tensors) != 1 or next(iter(tensors.values())).numel() != self.model.d_model:
             shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
             raise RunError(f"{file}: expected one tensor of {self.model.d_model} numbers, found {shapes}")
-        return next(iter(tensors.values())).flatten().float()
+        return _usable(next(iter(tensors.values())).flatten().float(), file)
 
     def reads(self, prompt: Prompt) -> dict[int, Float[Tensor, "pos d_model"]]:
         """What the transcoders read on a prompt, by layer."""
@@ -107,6 +107,12 @@ class Unedited:
 
     def _encoded(self, prompt: Prompt) -> Encoded:
         return self.model.tokens.encode(prompt.text)
+
+
+def _usable(vector: Tensor, name: str) -> Tensor:
+    if not 0 < float(vector.norm()) < float("inf"):
+        raise RunError(f"{name} has norm {float(vector.norm())}: there is no direction in it")
+    return vector
 
 
 def text_prompt(text: str) -> Prompt:

@@ -31,5 +31,5 @@ measurements:
   says_bridge: {type: regex, pattern: "(?i)bridge"}
 
 expectations:                  # what you claim; `steer run` ends with 1 if it does not hold
-  - {id: headline, measurement: says_bridge, where: {condition: clamped, dose: 5, split: test}, max: 1.0}
+  - {id: headline, measurement: says_bridge, where: {condition: clamped, dose: 5, split: test}, min: 0.8}
 """

@@ -57,6 +57,7 @@ class Push:
     """`steer`: residual stream += coefficient * vector; with `relative`, in units of the stream's norm there."""
 
     intervention: int
+    group: str
     layer: int
     index: int | None
     vector: Tensor

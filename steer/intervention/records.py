@@ -114,6 +114,12 @@ class Applied:
     relative_norm: float
     edits: tuple[AppliedEdit, ...]
 
+    @property
+    def finite(self) -> bool:
+        """Whether every number is one."""
+        numbers = [number for edit in self.edits for number in (edit.before, edit.after, edit.relative_norm)]
+        return all(number is None or math.isfinite(number) for number in (self.relative_norm, *numbers))
+
 
 def applied(rows: Sequence[Row], records: Mapping[int, Record], layout: Layout) -> list[Applied]:
     """What was done in each row of a batch."""

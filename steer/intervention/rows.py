@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -16,7 +17,6 @@ from steer.experiment.spec import (
     Ablate,
     Add,
     Clamp,
-    Condition,
     Control,
     DirectionFile,
     Donor,
@@ -43,6 +43,7 @@ from steer.transcoder.transcoder import FeatureStatistics, Statistics, Transcode
 
 Groups = Mapping[str, tuple[Member, ...]]
 NOWHERE = Positions(prompt=())
+FEATURE = r"\d+/\d+"
 
 
 class ConflictError(SteerError):
@@ -90,10 +91,15 @@ class Row:
 
 def members_of(use: FeatureUse, groups: Groups) -> tuple[Member, ...]:
     """The features a name, a `layer/index`, or a list of these stands for, each once."""
-    found: dict[tuple[int, int], Member] = {}
+    return tuple(member for _, member in _named_members(use, groups))
+
+
+def _named_members(use: FeatureUse, groups: Groups) -> tuple[tuple[str, Member], ...]:
+    """The same, each with the name it came by."""
+    found: dict[tuple[int, int], tuple[str, Member]] = {}
     for name in (use,) if isinstance(use, str) else use:
         for member in groups[name] if name in groups else (_single(name),):
-            found.setdefault((member.layer, member.index), member)
+            found.setdefault((member.layer, member.index), (name, member))
     return tuple(found.values())
 
 
@@ -102,27 +108,29 @@ def _single(text: str) -> Member:
     return Member(layer=int(layer), index=int(index))
 
 
-def named_features(groups: Groups, conditions: Mapping[str, Condition]) -> Mapping[int, frozenset[int]]:
-    """Every feature the file names, by layer: none of them may stand in for another."""
-    uses = [use for condition in conditions.values() for use in _uses(condition.interventions)]
-    members = [member for group in groups.values() for member in group]
-    members += [member for use in uses if "$" not in str(use) for member in members_of(use, groups)]
-    layers = {member.layer for member in members}
-    return {layer: frozenset(m.index for m in members if m.layer == layer) for layer in layers}
+def named_features(resolved: object) -> dict[int, frozenset[int]]:
+    """Every feature that a resolved experiment or its rows name, by layer: none of them may stand in for another.
+
+    Features are `layer/index` texts (in groups, conditions, measurements, axes, columns) or mappings with both keys.
+    """
+    found: dict[int, set[int]] = {}
+    for layer, index in _features_in(resolved):
+        found.setdefault(layer, set()).add(index)
+    return {layer: frozenset(indices) for layer, indices in found.items()}
 
 
-def _uses(interventions: Sequence[Intervention]) -> Iterator[FeatureUse]:
-    for intervention in interventions:
-        match intervention:
-            case Swap(from_=source, to=target):
-                yield from (source, target)
-            case Steer(direction=direction):
-                if isinstance(direction, str) and "/" in direction:
-                    yield direction
-            case Clamp() | Scale() | Add() | Ablate():
-                yield intervention.feature
-            case _:
-                assert_never(intervention)
+def _features_in(value: object) -> Iterator[tuple[int, int]]:
+    match value:
+        case str() if re.fullmatch(FEATURE, value):
+            yield int(value.split("/")[0]), int(value.split("/")[1])
+        case Mapping():
+            if isinstance(value.get("layer"), int) and isinstance(value.get("index"), int):
+                yield value["layer"], value["index"]
+            for inner in value.values():
+                yield from _features_in(inner)
+        case list() | tuple():
+            for inner in value:
+                yield from _features_in(inner)
 
 
 @dataclass(frozen=True)
@@ -148,6 +156,7 @@ class Resolver:
                 edits += self._edits(number, intervention, place)
         _refuse_conflicts(edits, trial)
         edits, pushes = self._controlled(edits, pushes, setup.control, trial.control_index, place, setup.interventions)
+        _refuse_conflicts(edits, trial)
         return Row(
             edits=tuple(edits),
             pushes=tuple(pushes),
@@ -165,9 +174,10 @@ class Resolver:
             [("from", op.from_), ("to", op.to)] if isinstance(op, Swap) else [("feature", op.feature)]
         )
         return [
-            self._edit(number, op, role, str(use), member, place)
+            self._edit(number, op, role, name, member, place)
             for role, use in uses
-            for member in _kept(members_of(use, self.groups), op)
+            for name, member in _named_members(use, self.groups)
+            if _in_layers(member, op)
         ]
 
     def _edit(self, number: int, op: FeatureOp, role: Role, group: str, member: Member, place: Place) -> Edit:
@@ -213,7 +223,8 @@ class Resolver:
         if not any(value > 0 for value in values.values()):
             ids = ", ".join(m.id for m in group)
             raise RunError(f"no member of the group fires on its donor {op.donor.model_dump()}: {ids}")
-        return values[member.layer, member.index]
+        own = values.get((member.layer, member.index))
+        return self.baseline.donor_activation(op.donor, member.layer, member.index) if own is None else own
 
     def _statistics(self, member: Member, reason: str) -> FeatureStatistics:
         return self._all_statistics(reason).at(member.layer, member.index)
@@ -221,38 +232,41 @@ class Resolver:
     def _all_statistics(self, reason: str) -> Statistics:
         if self.transcoders.statistics is None:
             raise RunError(
-                f"{reason} needs feature statistics, and {self.transcoders.name} has none: `steer gate` measures them"
-                " on reference text (or give `max_act:` on the feature)"
+                f"{reason} needs feature statistics, and {self.transcoders.name} has no statistics.safetensors beside its"
+                " weights (for unit max_act alone, `max_act:` on the feature will do)"
             )
         return self.transcoders.statistics
 
     def _pushes(self, number: int, op: Steer, place: Place) -> list[Push]:
+        group = op.direction if isinstance(op.direction, str) else op.direction.file
         return [
             Push(
                 intervention=number,
+                group=group,
                 layer=layer if op.layer is None else int(op.layer),
                 index=index,
                 vector=vector,
-                coefficient=float(op.coefficient),
+                coefficient=float(op.coefficient) * weight,
                 relative=op.unit == "residual_norm",
                 positions=positions,
             )
-            for layer, index, vector, positions in self._directions(op, place)
+            for layer, index, vector, weight, positions in self._directions(op, place)
         ]
 
-    def _directions(self, op: Steer, place: Place) -> Iterator[tuple[int, int | None, Tensor, Positions]]:
+    def _directions(self, op: Steer, place: Place) -> Iterator[tuple[int, int | None, Tensor, float, Positions]]:
+        """Layer, feature, vector, weight and positions of what is pushed along."""
         positions = place.positions(op.positions, None)
         if isinstance(op.direction, DirectionFile):
             if op.layer is None:
                 raise RunError(f"steer along the file {op.direction.file} needs a `layer`")
-            yield int(op.layer), None, self.baseline.direction_file(op.direction.file), positions
+            yield int(op.layer), None, self.baseline.direction_file(op.direction.file), 1.0, positions
         elif op.direction in self.directions:
             layer, vector = self.baseline.direction(op.direction)
-            yield layer, None, vector, positions
+            yield layer, None, vector, 1.0, positions
         else:
             for member in _kept(members_of(op.direction, self.groups), op):
-                vector = self.transcoders.decoder(member.layer, [member.index])[0] * member.weight
-                yield member.layer, member.index, vector, place.positions(op.positions, member)
+                vector = self.transcoders.decoder(member.layer, [member.index])[0]
+                yield member.layer, member.index, vector, member.weight, place.positions(op.positions, member)
 
     # --- controls ---------------------------------------------------------------------------------------------
 
@@ -280,17 +294,17 @@ class Resolver:
             case InjectOnly():
                 return [_silenced(e) if e.role == "from" else e for e in edits], pushes
             case RandomFeatures():
-                stand_in = self._active_stand_in if "active" in control.match else self._stand_in
                 taken = _taken(control)
-                return (
-                    [stand_in(e, control, control_index, place, interventions) if taken(e) else e for e in edits],
-                    [self._random_push(p, control, control_index) for p in pushes],
-                )
+                if "active" in control.match:
+                    edits = self._active_stand_ins(edits, control, control_index, place, interventions)
+                else:
+                    edits = [self._stand_in(e, control, control_index) if taken(e) else e for e in edits]
+                return edits, [self._random_push(p, control, control_index) if taken(p) else p for p in pushes]
             case RandomDirection():
                 taken = _taken(control)
                 return (
                     [self._gaussian_edit(e, control, control_index) if taken(e) else e for e in edits],
-                    [self._gaussian_push(p, control, control_index) for p in pushes],
+                    [self._gaussian_push(p, control, control_index) if taken(p) else p for p in pushes],
                 )
             case _:
                 assert_never(control)
@@ -320,23 +334,55 @@ class Resolver:
     def _norm(self, layer: int, index: int) -> float:
         return float(self.transcoders.decoder(layer, [index])[0].norm())
 
-    def _stand_in(
-        self, edit: Edit, control: RandomFeatures, draw: int, place: Place, interventions: Sequence[Intervention]
-    ) -> Edit:
+    def _stand_in(self, edit: Edit, control: RandomFeatures, draw: int) -> Edit:
         """The target's own change, written along another feature's decoder vector at the same norm."""
         drawn = self._drawn(edit.layer, edit.index, control, draw)
         return replace(edit, along=Along(index=drawn, norm=self._norm(edit.layer, edit.index)))
 
+    def _active_stand_ins(
+        self,
+        edits: Sequence[Edit],
+        control: RandomFeatures,
+        draw: int,
+        place: Place,
+        interventions: Sequence[Intervention],
+    ) -> list[Edit]:
+        """The op itself, on other features that fire there; each once in a row."""
+        taken = _taken(control)
+        used: dict[int, set[int]] = {}
+        found = []
+        for edit in edits:
+            if taken(edit):
+                edit = self._active_stand_in(
+                    edit, control, draw, place, interventions, used.setdefault(edit.layer, set())
+                )
+                used[edit.layer].add(edit.index)
+            found.append(edit)
+        return found
+
     def _active_stand_in(
-        self, edit: Edit, control: RandomFeatures, draw: int, place: Place, interventions: Sequence[Intervention]
+        self,
+        edit: Edit,
+        control: RandomFeatures,
+        draw: int,
+        place: Place,
+        interventions: Sequence[Intervention],
+        used: Collection[int],
     ) -> Edit:
-        """The op itself, on another feature that fires there."""
-        allowed = self.baseline.fires(place.prompt, edit.layer, edit.positions.prompt)
-        drawn = self._drawn(edit.layer, edit.index, control, draw, allowed)
+        allowed = self.baseline.fires(place.prompt, edit.layer, edit.positions.prompt).clone()
+        allowed[list(used)] = False
         op = interventions[edit.intervention]
         assert not isinstance(op, Steer)
-        other = self._edit(edit.intervention, op, edit.role, edit.group, Member(layer=edit.layer, index=drawn), place)
-        return replace(other, positions=edit.positions)
+        weight = next(m.weight for _, m in self._members(op) if (m.layer, m.index) == (edit.layer, edit.index))
+        drawn = self._drawn(edit.layer, edit.index, control, draw, allowed)
+        member = Member(layer=edit.layer, index=drawn, weight=weight)
+        return replace(
+            self._edit(edit.intervention, op, edit.role, edit.group, member, place), positions=edit.positions
+        )
+
+    def _members(self, op: FeatureOp) -> tuple[tuple[str, Member], ...]:
+        uses = (op.from_, op.to) if isinstance(op, Swap) else (op.feature,)
+        return tuple(pair for use in uses for pair in _named_members(use, self.groups))
 
     def _random_push(self, push: Push, control: RandomFeatures, draw: int) -> Push:
         if push.index is None:
@@ -374,10 +420,11 @@ def _level(op: FeatureOp, role: Role) -> Level:
 
 
 def _kept(members: Sequence[Member], op: Intervention) -> tuple[Member, ...]:
-    if op.layers is None:
-        return tuple(members)
-    first, last = int(op.layers[0]), int(op.layers[1])
-    return tuple(member for member in members if first <= member.layer <= last)
+    return tuple(member for member in members if _in_layers(member, op))
+
+
+def _in_layers(member: Member, op: Intervention) -> bool:
+    return op.layers is None or int(op.layers[0]) <= member.layer <= int(op.layers[1])
 
 
 def _silenced(edit: Edit) -> Edit:
@@ -385,14 +432,15 @@ def _silenced(edit: Edit) -> Edit:
     return replace(edit, positions=NOWHERE)
 
 
-def _taken(control: RandomFeatures | RandomDirection) -> Callable[[Edit], bool]:
+def _taken(control: RandomFeatures | RandomDirection) -> Callable[[Edit | Push], bool]:
+    """Whose place is taken; a push is neither half of a swap."""
     match control.replace:
         case "all":
-            return lambda edit: True
+            return lambda change: True
         case "from" | "to":
-            return lambda edit: edit.role == control.replace
+            return lambda change: isinstance(change, Edit) and change.role == control.replace
         case groups:
-            return lambda edit: edit.group in groups
+            return lambda change: change.group in groups
 
 
 def _refuse_conflicts(edits: Sequence[Edit], trial: Trial) -> None:

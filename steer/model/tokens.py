@@ -90,12 +90,16 @@ class Tokens:
         if self._template is None:
             raise ModelError("this model has no chat template: write the prompt as `text`")
         try:
-            rendered: str = _environment().from_string(self._template).render(
-                messages=[dict(message) for message in messages],
-                add_generation_prompt=True,
-                tools=None,
-                documents=None,
-                **self._special,
+            rendered: str = (
+                _environment()
+                .from_string(self._template)
+                .render(
+                    messages=[dict(message) for message in messages],
+                    add_generation_prompt=True,
+                    tools=None,
+                    documents=None,
+                    **self._special,
+                )
             )
         except TemplateError as error:
             raise ModelError(f"the model's chat template refuses these messages: {error}") from error

@@ -251,9 +251,9 @@ def _shoves(
 ) -> list[Shove]:
     shoves = []
     for member in _members(group, op.direction, op):
-        vector = world.tensors[member.layer]["W_dec"][member.index] * member.weight
+        vector = world.tensors[member.layer]["W_dec"][member.index]
         if trial.control in ("random_features", "random_direction"):
-            vector = _stand_in(world, trial, member.layer, member.index) * member.weight
-        coefficient = 0.0 if trial.control == "identity" else op.coefficient
+            vector = _stand_in(world, trial, member.layer, member.index)
+        coefficient = 0.0 if trial.control == "identity" else op.coefficient * member.weight
         shoves.append(Shove(member.layer, positions, vector, coefficient, op.unit == "residual_norm"))
     return shoves

@@ -192,3 +192,44 @@ def test_a_donor_of_which_no_member_fires_is_refused(here: World) -> None:
     resolver = cases.resolver(here, GROUP)
     with pytest.raises(RunError, match="no member"):
         replace(resolver, baseline=Silent()).row(trial, here.model.tokens.encode(TEXTS[0]))  # type: ignore[arg-type]
+
+
+def test_replacing_one_group_of_a_list_replaces_that_group_alone(here: World) -> None:
+    stated = {"op": "clamp", "feature": ["low", "high"], "value": 2}
+    control = {"type": "random_features", "n": 3, "replace": ["low"]}
+    drawn = row(here, TEXTS[0], stated, control=control)
+    assert {edit.group: edit.along.index == edit.index for edit in drawn.edits} == {"low": False, "high": True}
+
+
+def test_a_push_that_is_not_named_by_replace_stays(here: World) -> None:
+    stated = {"op": "clamp", "feature": "low", "value": 2}, {"op": "steer", "direction": "one", "coefficient": 2}
+    plain = row(here, TEXTS[0], *stated)
+    for kind in ("random_features", "random_direction"):
+        kept = row(here, TEXTS[0], *stated, control={"type": kind, "n": 3, "replace": ["low"]})
+        taken = row(here, TEXTS[0], *stated, control={"type": kind, "n": 3, "replace": ["one"]})
+        assert torch.equal(kept.pushes[0].vector, plain.pushes[0].vector)
+        assert not torch.equal(taken.pushes[0].vector, plain.pushes[0].vector)
+        assert all(edit.along.index == edit.index for edit in taken.edits)
+
+
+def test_active_stand_ins_edit_no_feature_twice(here: World) -> None:
+    class Everything:
+        def fires(self, *_: object) -> Tensor:
+            return torch.ones(80, dtype=torch.bool)
+
+    control = {"type": "random_features", "n": 19, "match": ["layer", "active"]}
+    stated = {"op": "clamp", "feature": ["2/1", "2/2", "2/3", "2/4"], "value": 5}
+    interventions = (TypeAdapter(Intervention).validate_python(stated),)
+    neutral = TypeAdapter(Control).validate_python(control)
+    resolver = replace(cases.resolver(here, GROUP), baseline=Everything())  # type: ignore[arg-type]
+    for index in range(19):
+        setup = Setup(interventions, control=neutral)
+        trial = Trial("t", Prompt("p", TEXTS[0]), "c", "random_features", index, {}, 0, setup, {})
+        edits = resolver.row(trial, here.model.tokens.encode(TEXTS[0])).edits
+        assert len({(edit.layer, edit.index) for edit in edits}) == 4
+
+
+def test_moving_two_edits_of_a_feature_to_one_place_is_refused(here: World) -> None:
+    stated = [{"op": "clamp", "feature": "one", "value": 2, "positions": [p]} for p in (1, 2)]
+    with pytest.raises(ConflictError):
+        row(here, TEXTS[0], *stated, control={"type": "other_positions", "positions": 3})
