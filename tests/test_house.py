@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,11 @@ def test_the_starter_file_checks(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "starter.yaml").write_text(STARTER)
     assert check_file(tmp_path / "starter.yaml")[1] == ()
+
+
+def test_the_example_of_the_readme_checks(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").touch()
+    shutil.copytree(ROOT / "experiments" / "prompts", tmp_path / "prompts")
+    example = (ROOT / "README.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "example.yaml").write_text(example)
+    assert check_file(tmp_path / "example.yaml")[1] == ()

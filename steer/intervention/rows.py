@@ -232,8 +232,8 @@ class Resolver:
     def _all_statistics(self, reason: str) -> Statistics:
         if self.transcoders.statistics is None:
             raise RunError(
-                f"{reason} needs feature statistics, and {self.transcoders.name} has no statistics.safetensors beside its"
-                " weights (for unit max_act alone, `max_act:` on the feature will do)"
+                f"{reason} needs feature statistics, and {self.transcoders.name} has no statistics.safetensors beside"
+                " its weights (for unit max_act alone, `max_act:` on the feature will do)"
             )
         return self.transcoders.statistics
 
