@@ -31,7 +31,7 @@ class Engine:
     transcoders: Transcoders
 
     def wanted(self, rows: Sequence[Row]) -> Wanted:
-        return Wanted.by(rows, (), self.model.n_layers)
+        return Wanted.by(rows, self.model.n_layers)
 
     def capture(self, wanted: Wanted) -> tuple[Reference, Hooks]:
         norms = norm_points(self.model.n_layers, self.model.hook_dict)

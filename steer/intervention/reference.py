@@ -26,14 +26,14 @@ class Wanted:
     scales: bool = False
 
     @classmethod
-    def by(cls, rows: Iterable[Row], watched: Iterable[int], n_layers: int) -> Wanted:
-        """What the rows of a batch need; `watched` are layers whose features are measured."""
+    def by(cls, rows: Iterable[Row], n_layers: int) -> Wanted:
+        """What the rows of a batch need."""
         rows = list(rows)
         relative = {e.layer for row in rows if any(e.level != "one" for e in row.edits) for e in row.edits}
         held = {layer for row in rows for layer in row.constrained if layer < n_layers}
         constrained = {e.layer for row in rows for e in row.edits if e.layer in row.constrained}
         return cls(
-            reads=frozenset(relative | constrained | set(watched)),
+            reads=frozenset(relative | constrained),
             mlp_out=frozenset(held),
             patterns=any(row.freeze_attention for row in rows),
             scales=any(row.freeze_norms for row in rows),

@@ -322,10 +322,11 @@ def below(data: Any, path: tuple[Any, ...]) -> Any:
     return data
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
+STRICT = [model for model in MODELS if model is not spec.PromptEntry]  # every other key of a prompt is a column
+
+
+@pytest.mark.parametrize("model", STRICT, ids=lambda model: model.__name__)
 def test_every_mapping_refuses_a_key_it_does_not_know(model: type[BaseModel], playground: Path) -> None:
-    if model is spec.PromptEntry:
-        pytest.skip("every other key of a prompt is a column")
     data, path = sample(model)
     below(data, path)["zzz"] = "1"
     text = json.dumps(data, indent=1, ensure_ascii=False)

@@ -12,7 +12,8 @@ from tests.intervention.oracle import Oracle
 from tests.intervention.world import KINDS, World
 from tests.tiny import ARCHITECTURES
 
-BOUND = 1e-4  # of a row's largest logit: some edits throw the stream to norms of hundreds, and float32 rounds there
+# Of a row's largest logit; the long run meets rarer edits, which throw the stream to norms where float32 rounds more.
+BOUND, LONG_BOUND = 1e-5, 2e-5
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -43,4 +44,4 @@ def test_two_thousand_generated_cases_equal_a_full_decode_in_float64(world: Call
         f" {worst.error:.2e} of the row's largest logit"
     )
     assert sum(c.rows for c in compared) >= 2000
-    assert worst.error < BOUND
+    assert worst.error < LONG_BOUND
