@@ -231,6 +231,11 @@ def _donor_prompt(draft: Draft, path: Path_, prompt: str) -> Iterator[Problem]:
 
 
 def _steer(draft: Draft, path: Path_, steer: spec.Steer) -> Iterator[Problem]:
+    named = isinstance(steer.direction, spec.DirectionFile) or steer.direction in draft.spec.directions
+    if steer.layers is not None and named:
+        help = "`layer:` says where the direction is added"
+        message = "'layers' keeps members of a feature group, and this direction has none"
+        yield Problem(draft.source.key((*path, "layers")), message, help, Code.INTERVENTION)
     if not isinstance(steer.direction, spec.DirectionFile):
         return
     place = draft.source.place((*path, "direction", "file"))

@@ -17,6 +17,7 @@ REF_PATTERN = rf"^-?\${NAME}$"
 SLICE_PATTERN = r"^(-?[0-9]{1,9})?:(-?[0-9]{1,9})?$"
 FEATURE_PATTERN = r"^[0-9]{1,9}/[0-9]{1,9}$"
 NAMED_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
+DEVICE_PATTERN = r"^(auto|cpu|mps|(cuda|xpu)(:[0-9]{1,3})?)$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Ref = Annotated[str, StringConstraints(pattern=REF_PATTERN)]
@@ -112,7 +113,7 @@ class Model(Spec):
     id: str
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = "cpu"
+    device: str = Field(default="cpu", pattern=DEVICE_PATTERN)
 
 
 class Transcoder(Spec):

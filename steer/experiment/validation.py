@@ -342,6 +342,7 @@ _PATTERNS = {
     spec.FEATURE_PATTERN: "a feature, written layer/index",
     spec.NAME_PATTERN: "a name of letters, digits and _",
     spec.NAMED_PATTERN: "a name of letters, digits, '_', '-' and '.'",
+    spec.DEVICE_PATTERN: "cpu, cuda, cuda:0, mps, xpu or auto",
 }
 
 
