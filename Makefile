@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup run test bench torture lint
+.PHONY: setup run test bench torture lint reference
 
 setup: $(STAMP)
 
@@ -16,6 +16,10 @@ $(STAMP): pyproject.toml constraints.txt
 
 run: setup
 	$(BIN)/python run.py experiments/golden_gate.yaml
+
+reference: setup
+	$(BIN)/python run.py experiments/
+	$(BIN)/python -m steer.report.gallery --take results
 
 test: setup lint
 	$(BIN)/python -m pytest -n 2 -m 'not torture'

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-import re
+import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from steer.errors import SpecError, SteerError, UsageError
+from steer.report.visible import log_text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from steer.analysis.analyse import Analysis
-    from steer.pipeline import Finished, Prepared
+    from steer.analysis.snapshots import Update
+    from steer.analysis.suite import Ended
+    from steer.discovery.block import Found
+    from steer.execution.reuse import Standing
+    from steer.pipeline import Collected, Finished, Prepared, Selection
 
 app = typer.Typer(
     name="steer",
@@ -29,7 +36,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Write a YAML file; get evidence that a feature causes what it is said to cause.",
 )
-features_app = typer.Typer(no_args_is_help=True, help="Statistics, top examples and promoted tokens of features.")
+discover_app = typer.Typer(no_args_is_help=True, help="Find features to edit: a table, and a features block.")
+app.add_typer(discover_app, name="discover")
 
 File = Annotated[Path, typer.Argument(help="An experiment file (YAML).")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Overrides a value: generation.max_new_tokens=80.")]
@@ -39,39 +47,146 @@ Only = Annotated[
 Contains = Annotated[str | None, typer.Option("-k", help="Keeps prompts or conditions whose name contains this.")]
 Limit = Annotated[int | None, typer.Option("--limit", min=1, help="Keeps the first N prompts.")]
 Results = Annotated[Path, typer.Option("--results", help="The folder that runs are written to.")]
+ModelId = Annotated[str, typer.Option("--model", help="Model id or folder.")]
+TranscoderId = Annotated[str, typer.Option("--transcoder", help="Transcoder id or folder.")]
+Layers = Annotated[str | None, typer.Option("--layers", help="2, 0:3 (3 is left out), or several with commas.")]
+GroupName = Annotated[str | None, typer.Option("--name", help="What the group is called in the features block.")]
+Write = Annotated[Path | None, typer.Option("--write", help="Writes the features block to this YAML file, too.")]
 
 
 @app.command()
 def run(
-    experiment: File,
+    experiments: Annotated[list[Path], typer.Argument(help="Experiment files, and folders of them.")],
     set_: Set = None,
     only: Only = None,
     contains: Contains = None,
     limit: Limit = None,
     results: Results = Path("results"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Prints the plan and stops.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Starts anew, also where a run could be resumed.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Runs every trial, whatever is known already.")] = False,
+    retry: Annotated[str | None, typer.Option("--retry", help="failed: the newest run's failed trials, again.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Says why each trial runs that is not cached.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="An experiment without expectations is an error.")] = False,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, max=1, help="Processes; one, for now.")] = 1,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Writes all verdicts to this JUnit XML file.")] = None,
+    update_snapshots: Annotated[
+        str | None, typer.Option(help="Which values to record: new (the default), all, or none (the default in CI).")
+    ] = None,
 ) -> None:
-    """Run an experiment: tables, plots, verdicts and a report."""
+    """Run experiments: tables, plots, verdicts and a report of each; all files are checked before anything loads."""
     from steer import pipeline
+    from steer.analysis.snapshots import chosen_update
+    from steer.analysis.suite import suite_exit_code
 
-    prepared = pipeline.prepare(experiment, set_ or (), _selection(only, contains, limit))
-    _print_warnings(prepared)
-    if strict and not prepared.experiment.spec.expectations:
-        raise UsageError(f"{experiment}: --strict, and the file has no expectations")
-    _print_plan(prepared)
+    if junit and (junit.is_dir() or not junit.parent.is_dir()):
+        raise UsageError(f"--junit {junit}: not a file in a folder that exists")
+    if retry not in (None, "failed") or (retry and fresh):
+        raise UsageError(f"--retry {retry}: expected --retry failed, without --fresh")
+    selection = _selection(only, contains, limit)
+    update = chosen_update(update_snapshots, selection.partial, bool(set_), os.environ)
+    start = _Start(results, fresh, retry is not None, explain, update)
+    collected = _collected(experiments, set_ or (), selection, strict)
     if dry_run:
-        return
+        for prepared in collected.ready:
+            _print_warnings(prepared)
+            _print_plan(prepared)
+            _print_foreseen(prepared, start)
+        raise typer.Exit(0 if collected.ready else 2)
+    ended = list(collected.skipped)
     try:
-        with pipeline.terminated_as_interrupted(), _progress(len(prepared.plan.trials)) as advance:
-            selection = _selection(only, contains, limit)
-            finished = pipeline.run(prepared, results, fresh, ["steer", *sys.argv[1:]], advance, selection)
+        with pipeline.terminated_as_interrupted():
+            for one in _run_each(collected.ready, start, selection):
+                ended.append(one)
     except KeyboardInterrupt:
+        _tell(ended, junit)
         raise typer.Exit(130) from None
-    _print_finished(finished)
-    raise typer.Exit(finished.exit_code)
+    _tell(ended, junit)
+    raise typer.Exit(suite_exit_code(ended))
+
+
+def _collected(given: Sequence[Path], overrides: Sequence[str], selection: Selection, strict: bool) -> Collected:
+    """The experiments of files and folders, all checked; what is left out is said."""
+    from steer.experiment.find import experiment_files
+    from steer.pipeline import collect
+
+    found = experiment_files(given)
+    collected = collect(found.files, overrides, selection)
+    silent = [one.experiment.path for one in collected.ready if not one.experiment.spec.expectations]
+    if strict and silent:
+        raise UsageError("; ".join(f"{path}: --strict, and the file has no expectations" for path in silent))
+    notes = [f"{path} has no `name:`, so it is a base for other files and not run" for path in found.unnamed]
+    for note in (*notes, *(f"{one.path} is skipped: {one.skipped}" for one in collected.skipped)):
+        print(f"note: {log_text(note)}", file=sys.stderr)
+    return collected
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What earlier runs count for, and what is recorded."""
+
+    results: Path
+    fresh: bool
+    retry: bool
+    explain: bool
+    update: Update
+
+
+def _run_each(ready: Sequence[Prepared], start: _Start, selection: Selection) -> Iterator[Ended]:
+    """One experiment after the other, models shared; one that cannot run does not stop those after it."""
+    from steer import pipeline
+    from steer.execution.loaded import Loaded, weights
+
+    loaded = Loaded()
+    for i, prepared in enumerate(ready):
+        _print_warnings(prepared)
+        _print_plan(prepared)
+        started = time.monotonic()
+        try:
+            with _progress(len(prepared.plan.trials)) as advance:
+                finished = pipeline.run(
+                    prepared,
+                    start.results,
+                    start.fresh,
+                    ["steer", *sys.argv[1:]],
+                    advance,
+                    selection,
+                    loaded,
+                    start.retry,
+                    partial(_print_standing, explain=start.explain),
+                    start.update,
+                )
+            _print_finished(finished)
+            yield pipeline.ended(prepared, finished, time.monotonic() - started)
+        except Exception as error:  # noqa: BLE001 - an internal error of one experiment is not one of the others
+            yield _not_run(prepared, error, time.monotonic() - started)
+        loaded.keep({weights(later.experiment, later.plan) for later in ready[i + 1 :]})
+
+
+def _not_run(prepared: Prepared, error: Exception, seconds: float) -> Ended:
+    from steer.analysis.suite import Ended
+
+    spec, path = prepared.experiment.spec, prepared.experiment.path
+    code = _print_error(error)
+    what = str(error) if isinstance(error, SteerError) else f"internal error: {error!r}"
+    return Ended(spec.name, path, problems=(what,), code=code, seconds=seconds)
+
+
+def _tell(ended: Sequence[Ended], junit: Path | None) -> None:
+    """The table of several experiments, the JUnit file, and what GitHub Actions shows."""
+    from steer.analysis.junit import junit_of_all
+    from steer.files import Appending, write_atomic
+    from steer.report.github import error_lines, on_github, step_summary
+    from steer.report.outcomes import outcome_table
+
+    if len(ended) > 1:
+        print(f"\n{outcome_table(ended)}")
+    if junit:
+        write_atomic(junit, junit_of_all(ended))
+    if on_github(os.environ):
+        for line in error_lines(ended, Path(os.environ.get("GITHUB_WORKSPACE", "."))):
+            print(line)
+        if page := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with closing(Appending(Path(page))) as summary:
+                summary.append(step_summary(ended).encode())
 
 
 @app.command()
@@ -95,7 +210,7 @@ def check(
         except SpecError as error:
             problems = error.problems  # type: ignore[assignment]
         except SteerError as error:  # no such model or transcoder; the other files are checked all the same
-            print(f"{path}: error: {_plain(str(error))}", file=sys.stderr)
+            print(f"{path}: error: {log_text(str(error))}", file=sys.stderr)
             failed = True
             continue
         failed |= bool(errors(problems))
@@ -135,18 +250,58 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder, wherever it w
     """Judge and draw a finished run again: tables in, verdicts, plots and page out."""
     from steer.analysis.analyse import analyse
     from steer.analysis.tables import read_manifest
+    from steer.execution.manifest import seal
     from steer.report.report import report as write
 
     analysis = analyse(run)
     page = write(run, analysis)
+    seal(run)
     _print_verdicts(analysis)
     manifest = read_manifest(run)
     for problem in manifest.get("problems", []):
-        print(f"problem: {_plain(problem)}", file=sys.stderr)
+        print(f"problem: {log_text(problem)}", file=sys.stderr)
     print(f"report: {page}")
     if manifest.get("status") != "complete":
         raise typer.Exit(3)
     raise typer.Exit(int(any(verdict.verdict != "pass" for verdict in analysis.verdicts)))
+
+
+@app.command()
+def diff(
+    old: Annotated[str, typer.Argument(help="The run to compare with: a run folder, `latest` or `reference`.")],
+    new: Annotated[str, typer.Argument(help="The run that is compared, the same way.")],
+    name: Annotated[str | None, typer.Option("--name", help="Whose `latest` and `reference`, if several.")] = None,
+    results: Results = Path("results"),
+    atol: Annotated[
+        float | None,
+        typer.Option("--atol", min=0, help="Tolerance; otherwise 0.02 for rates and probabilities, 0.05 for the rest."),
+    ] = None,
+    controls: Annotated[bool, typer.Option("--controls", help="Judges the controls too.")] = False,
+    completions: Annotated[int, typer.Option("--completions", min=0, help="How many changed ones to print.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Prints everything as JSON and nothing else.")] = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Also writes a page there.")] = None,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Ends with 0 whatever differs.")] = False,
+) -> None:
+    """Compare two runs: manifests, measurements with intervals, completions; differences are new minus old.
+
+    A side is a run folder (results/golden-gate/latest), or the word `latest` (RESULTS/NAME/latest) or `reference`
+    (RESULTS/reference/NAME), as in `steer diff reference latest --name golden-gate`. Ends with 1 where a difference
+    over prompts exceeds its tolerance (a snapshot's own where there is one) and its 95 % interval excludes 0; changed
+    completions alone never fail. Ends with 2 where a side is missing or is not a run folder.
+    """
+    from steer.analysis.diff import Tolerances
+    from steer.analysis.diff import diff as compare
+    from steer.analysis.sides import find_sides
+    from steer.files import write_atomic
+    from steer.report.diff_page import diff_page
+    from steer.report.diff_text import diff_json, diff_text
+
+    found = compare(*find_sides(old, new, results, name), Tolerances(atol, controls))
+    print(diff_json(found) if as_json else log_text(diff_text(found, completions)))
+    if html is not None:
+        write_atomic(html, diff_page(found))
+        print(f"page: {html}", file=sys.stderr)
+    raise typer.Exit(int(bool(found.moved) and not report_only))
 
 
 @app.command()
@@ -161,7 +316,111 @@ def features(
     from steer.transcoder.show import describe_features
 
     for text in describe_features(feature, model, transcoder_folder_of(transcoder, None), examples):
-        print(_plain(text))
+        print(log_text(text))
+
+
+@discover_app.command()
+def contrast(
+    positive: Annotated[Path | None, typer.Option("--positive", help="Prompts with what is looked for.")] = None,
+    negative: Annotated[Path | None, typer.Option("--negative", help="Prompts without it.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", help="A column of --negative: its values count once each, and all are beaten."),
+    ] = None,
+    prompts: Annotated[Path | None, typer.Option("--prompts", help="One file of prompts, for --each.")] = None,
+    each: Annotated[
+        str | None, typer.Option("--each", help="A column of --prompts: a contrast for each value against the others.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Keeps this value of --each. Repeatable.")] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", help="Makes prompts of columns: 'User: {question}\\nAssistant:'.")
+    ] = None,
+    positions: Annotated[
+        str, typer.Option("--positions", help="As in an experiment file: all, last, '1:', '{text: \"User:\"}'.")
+    ] = "all",
+    reduce: Annotated[str, typer.Option("--reduce", help="Several positions of a prompt: max or mean.")] = "max",
+    layers: Layers = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many features.")] = 12,
+    per_layer: Annotated[bool, typer.Option("--per-layer", help="--top counts for each layer.")] = False,
+    shared: Annotated[
+        bool, typer.Option("--shared", help="Keeps features that another group has as strongly.")
+    ] = False,
+    name: GroupName = None,
+    write: Write = None,
+    model: ModelId = "pocket",
+    transcoder: TranscoderId = "pocket",
+) -> None:
+    """Rank features by how much more active they are on some prompts than on others (JSON lines or CSV)."""
+    from steer.pipeline import transcoder_folder_of
+
+    sets = positive is not None and negative is not None and prompts is None and each is None and not only
+    single = prompts is not None and each is not None and positive is None and negative is None and group is None
+    if not sets and not single:
+        raise UsageError("expected --positive and --negative (and --group), or --prompts and --each (and --only)")
+    if reduce not in ("max", "mean"):
+        raise UsageError(f"--reduce {reduce}: not one of max, mean")
+
+    from steer.discovery.inputs import open_engine
+    from steer.discovery.show_contrast import Options, contrast_each, contrast_sets
+
+    options = Options(_lines(template), positions, layers, reduce, top, per_layer, shared, name)  # type: ignore[arg-type]
+    engine = open_engine(model, transcoder_folder_of(transcoder, None))
+    if prompts and each:
+        found = contrast_each(engine, prompts, each, only or [], options, _command())
+    else:
+        assert positive and negative
+        found = contrast_sets(engine, positive, negative, group, options, _command())
+    _print_found(found, write)
+
+
+@discover_app.command()
+def attribute(
+    prompt: Annotated[str, typer.Argument(help="One prompt; \\n is a line break.")],
+    target: Annotated[str, typer.Option("--target", help="The next token to explain, with its space: ' Austin'.")],
+    foil: Annotated[str | None, typer.Option("--foil", help="The token to compare with; else the mean logit.")] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many features.")] = 20,
+    trace: Annotated[bool, typer.Option("--trace", help="One step further back: what feeds these features.")] = False,
+    freeze: Annotated[
+        bool, typer.Option("--freeze", help="Ablates with attention patterns and norm denominators frozen.")
+    ] = False,
+    graph: Annotated[Path | None, typer.Option("--graph", help="Writes nodes and edges to this JSON file.")] = None,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Draws the graph (.svg or .png).")] = None,
+    name: GroupName = None,
+    write: Write = None,
+    model: ModelId = "pocket",
+    transcoder: TranscoderId = "pocket",
+) -> None:
+    """Rank features by what they add to a logit directly; the best are then ablated one by one."""
+    from steer.discovery.graph import Asked
+    from steer.discovery.inputs import open_engine
+    from steer.discovery.show_attribute import Question, show_attribution
+    from steer.pipeline import transcoder_folder_of
+
+    engine = open_engine(model, transcoder_folder_of(transcoder, None), patterns=True)
+    question = Question(Asked(_lines(prompt) or "", target, foil), top, trace, freeze, graph, picture)
+    _print_found(show_attribution(engine, question, name or "found", _command()), write)
+
+
+@discover_app.command()
+def examples(
+    feature: Annotated[list[str], typer.Argument(help="layer/index, as in 3/411.")],
+    text: Annotated[
+        Path | None,
+        typer.Option("--text", help="JSON lines or CSV with `text`, or any text; else the stored examples."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many contexts of each feature.")] = 8,
+    name: GroupName = None,
+    write: Write = None,
+    model: ModelId = "pocket",
+    transcoder: TranscoderId = "pocket",
+) -> None:
+    """Show where features fire most strongly, the token marked."""
+    from steer.discovery.inputs import open_engine
+    from steer.discovery.show_examples import show_examples
+    from steer.pipeline import transcoder_folder_of
+
+    engine = open_engine(model, transcoder_folder_of(transcoder, None))
+    _print_found(show_examples(engine, feature, text, top, name or "found", _command()), write)
 
 
 @app.command()
@@ -189,7 +448,7 @@ def init(path: Annotated[Path, typer.Argument(help="The file to write.")] = Path
 # --- printing -------------------------------------------------------------------------------------------------
 
 
-def _selection(only: list[str] | None, contains: str | None, limit: int | None) -> Any:
+def _selection(only: list[str] | None, contains: str | None, limit: int | None) -> Selection:
     from steer.pipeline import Selection
 
     return Selection(_filters(only or []), contains, limit)
@@ -230,6 +489,20 @@ def _print_plan(prepared: Prepared) -> None:
     )
 
 
+def _print_foreseen(prepared: Prepared, start: _Start) -> None:
+    """What a run would find cached; the model is loaded for it only where there are runs."""
+    from steer.pipeline import foresee
+
+    if start.explain or start.retry or any(start.results.glob("*/*/journal.jsonl")):
+        _print_standing(foresee(prepared, start.results, start.fresh, start.retry), start.explain)
+
+
+def _print_standing(standing: Standing, explain: bool) -> None:
+    print(f"cached: {standing.cached:,} of {standing.planned:,} trials")
+    for (condition, control, why), count in standing.why().items() if explain else ():
+        print(log_text(f"  {count:,} of {condition}{'' if control == 'none' else f', {control}'} run: {why}"))
+
+
 def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{max(1, seconds):.0f} s"
 
@@ -267,7 +540,7 @@ def _print_finished(finished: Finished) -> None:
     print(f"trials: {counts}")
     _print_verdicts(finished.analysis)
     for problem in finished.problems[:10]:
-        print(f"problem: {_plain(problem)}", file=sys.stderr)
+        print(f"problem: {log_text(problem)}", file=sys.stderr)
     if len(finished.problems) > 10:
         print(f"problem: and {len(finished.problems) - 10} more, in the manifest", file=sys.stderr)
     print(f"tables: {finished.folder}")
@@ -278,17 +551,35 @@ def _print_verdicts(analysis: Analysis) -> None:
     from steer.analysis.expectations import verdict_text
 
     for verdict in analysis.verdicts:
-        print(_plain(verdict_text(verdict)))
+        print(log_text(verdict_text(verdict)))
+    for note in analysis.notes:
+        print(log_text(note))
 
 
-def _plain(text: str) -> str:
-    """Text that may come from a model, safe for a terminal or a CI log: no control characters, no `::` commands."""
-    visible = "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return re.sub(r"(?m)^(\s*):(?=:)", r"\1: ", visible)
+def _lines(text: str | None) -> str | None:
+    """A text of the command line, where a shell leaves `\\n` as it is written."""
+    return None if text is None else text.replace("\\n", "\n")
+
+
+def _command() -> str:
+    return shlex.join(["steer", *sys.argv[1:]])
+
+
+def _print_found(found: Found, write: Path | None) -> None:
+    print(log_text(found.text))
+    print()
+    print(log_text(found.block), end="")
+    if write:
+        from steer.files import write_atomic
+
+        write_atomic(write, found.block)
+        print(f"features: {write}")
 
 
 def main() -> None:
     """Run the command line; exit codes 0, 1, 2, 3 and 130 as the README has them."""
+    for stream in (sys.stdout, sys.stderr):  # a log that is not UTF-8 is no reason for a run to end
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     sys.exit(_exit_code())
 
 
@@ -300,18 +591,24 @@ def _exit_code() -> int:
         if code == 130:
             print("interrupted; the same command resumes", file=sys.stderr)
         return code
-    except SpecError as error:
-        from steer.experiment.problems import render
-
-        print(render(error.problems), file=sys.stderr)  # type: ignore[arg-type]
-        return error.exit_code
-    except SteerError as error:
-        print(f"error: {_plain(str(error))}", file=sys.stderr)
-        return error.exit_code
-    except Exception:  # noqa: BLE001 - Python would end with 1, which here means "an expectation failed"
-        import traceback
-
-        traceback.print_exc()
-        print("internal error; what had finished is in the journal", file=sys.stderr)
-        return 3
+    except Exception as error:  # noqa: BLE001 - Python would end with 1, which here means "an expectation failed"
+        return _print_error(error)
     return 0
+
+
+def _print_error(error: Exception) -> int:
+    """Say what is wrong; the exit code that belongs to it."""
+    from steer.experiment.problems import render
+
+    match error:
+        case SpecError():
+            print(render(error.problems), file=sys.stderr)  # type: ignore[arg-type]
+        case SteerError():
+            print(f"error: {log_text(str(error))}", file=sys.stderr)
+        case _:
+            import traceback
+
+            print(log_text("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+            print("internal error; what had finished is in the journal", file=sys.stderr)
+            return 3
+    return error.exit_code

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-import json
-import struct
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from steer.errors import ModelError, SpecError
+from steer.analysis.suite import Ended
+from steer.errors import ModelError, SpecError, SteerError, TranscoderError, UsageError
 from steer.experiment.checks import Facts, check
 from steer.experiment.load import Experiment, load
 from steer.experiment.plan import plan, plan_warnings
-from steer.experiment.problems import Problem, errors
+from steer.experiment.problems import Code, Place, Problem, errors
 from steer.experiment.selection import select
 from steer.experiment.trial import Plan
 from steer.model.location import folder_of, is_hub_id
+from steer.model.reach import lacking
 from steer.model.tokens import Tokens
-from steer.transcoder.layout import shapes
+from steer.transcoder.layout import header, shapes
 
 if TYPE_CHECKING:
     from steer.analysis.analyse import Analysis
+    from steer.analysis.snapshots import Update
+    from steer.execution.loaded import Loaded
+    from steer.execution.reuse import Standing
 
 FLOPS_PER_CORE = 20e9  # of float32, as measured on pocket; only for the estimate that is printed with the plan
 
@@ -75,10 +80,18 @@ def check_file(path: Path, overrides: Sequence[str] = ()) -> tuple[Experiment, t
     SpecError with every problem; gives back the warnings.
     """
     experiment = load(path, overrides)
+    return experiment, check_loaded(experiment)
+
+
+def check_loaded(experiment: Experiment) -> tuple[Problem, ...]:
+    """The warnings of a file that has been read, checked against its model and transcoder. SpecError, ResultsError."""
+    from steer.analysis.snapshots import read_snapshot, snapshot_path
+
     found = (*experiment.warnings, *check(experiment, facts(experiment)))
     if errors(found):
         raise SpecError(found)
-    return experiment, found
+    read_snapshot(snapshot_path(experiment.path))  # a damaged one is not found out after the run
+    return found
 
 
 def facts(experiment: Experiment) -> Facts:
@@ -103,11 +116,82 @@ def transcoder_folder_of(id: str, revision: str | None) -> Path:
 
 def prepare(path: Path, overrides: Sequence[str] = (), selection: Selection = Selection()) -> Prepared:
     """Check a file and plan it. SpecError, UsageError."""
-    experiment, warnings = check_file(path, overrides)
+    return prepare_loaded(load(path, overrides), selection)
+
+
+def prepare_loaded(experiment: Experiment, selection: Selection) -> Prepared:
+    """Check what has been read and plan it. SpecError, UsageError."""
+    warnings = check_loaded(experiment)
     tokens = Tokens.open(folder_of(experiment.spec.model.id, experiment.spec.model.revision, weights=False))
     whole = plan(experiment, tokens)
     part = select(whole, selection.only, selection.contains, selection.limit) if selection.partial else whole
     return Prepared(experiment, part, tokens, warnings, plan_warnings(experiment.spec))
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What several files ask for: the experiments that can run here, and why others are left out."""
+
+    ready: tuple[Prepared, ...]
+    skipped: tuple[Ended, ...]
+
+
+def collect(paths: Sequence[Path], overrides: Sequence[str] = (), selection: Selection = Selection()) -> Collected:
+    """Check and plan every file before anything is loaded; the problems of all of them are raised together.
+
+    Left out is what `needs:` something that is not here, and among several files what a selection leaves nothing of.
+    Experiments of one model come one after another. SpecError, UsageError, ModelError, TranscoderError.
+    """
+    ready: list[Prepared] = []
+    skipped: list[Ended] = []
+    wrong: list[tuple[Path, SteerError]] = []
+    for path in paths:
+        try:
+            experiment = load(path, overrides)
+            if why := lacking(experiment.spec.needs, _sources(experiment)):
+                skipped.append(Ended(experiment.spec.name, path, skipped=why))
+            else:
+                ready.append(prepare_loaded(experiment, selection))
+        except UsageError as error:  # nothing is left by the selection
+            if len(paths) == 1:
+                raise
+            skipped.append(Ended(experiment.spec.name, path, skipped=f"not selected: {error}"))
+        except SteerError as error:
+            wrong.append((path, error))
+    raise_together([*wrong, *_shared_names(ready)])
+    order = {model: i for i, model in reversed(list(enumerate(one.experiment.spec.model for one in ready)))}
+    return Collected(tuple(sorted(ready, key=lambda one: order[one.experiment.spec.model])), tuple(skipped))
+
+
+def raise_together(wrong: Sequence[tuple[Path, SteerError]]) -> None:
+    """Raise the errors of several files as one; a single error is raised as it is."""
+    if len(wrong) == 1:
+        raise wrong[0][1]
+    if wrong:
+        raise SpecError(tuple(problem for path, error in wrong for problem in _problems_of(path, error)))
+
+
+def _problems_of(path: Path, error: SteerError) -> tuple[object, ...]:
+    if isinstance(error, SpecError):
+        return error.problems
+    return (Problem(Place(str(path)), str(error), None, Code.UNREADABLE),)
+
+
+def _sources(experiment: Experiment) -> list[tuple[str, str | None]]:
+    model, transcoder = experiment.spec.model, experiment.spec.transcoder
+    return [(model.id, model.revision), (transcoder.id, transcoder.revision)]
+
+
+def _shared_names(ready: Sequence[Prepared]) -> Iterator[tuple[Path, SteerError]]:
+    """Two files of one name would move each other's `latest`."""
+    first: dict[str, Path] = {}
+    for one in ready:
+        experiment, name = one.experiment, one.experiment.spec.name
+        if name in first:
+            message = f"the name {name!r} is that of {first[name]} as well"
+            place = experiment.source.place(("name",))
+            yield experiment.path, SpecError((Problem(place, message, "results lie by name", Code.NAME_CLASH),))
+        first.setdefault(name, experiment.path)
 
 
 @dataclass(frozen=True)
@@ -152,17 +236,10 @@ def parameters(folder: Path) -> int:
 
 
 def _numbers(path: Path) -> int:
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = json.loads(file.read(length))
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            size = 1
-            for n in tensor["shape"]:
-                size *= n
-            total += size
-    return total
+    try:
+        return sum(prod(tensor.shape) for tensor in header(path).values())
+    except TranscoderError as error:  # what is wrong with a file, whoever it belongs to
+        raise ModelError(str(error)) from error
 
 
 def run(
@@ -172,16 +249,30 @@ def run(
     command: Sequence[str],
     progress: Callable[[int], None],
     selection: Selection = Selection(),
+    loaded: Loaded | None = None,
+    retry: bool = False,
+    told: Callable[[Standing], None] = lambda standing: None,
+    update: Update | None = None,
 ) -> Finished:
-    """Execute a plan and tell what it shows. A run whose problems are not empty has status `failed`."""
+    """Execute a plan and tell what it shows. A run whose problems are not empty has status `failed`.
+
+    `loaded` holds models and transcoders that other runs of this process share. With `retry` the newest run of this
+    experiment goes on with the trials that failed. `told` hears how much is cached before the first batch. `update`
+    says which values are recorded beside the file; by default new ones, in CI and of a part of the plan none.
+    """
     from steer.analysis.analyse import analyse
+    from steer.analysis.snapshots import chosen_update
     from steer.execution import provenance
     from steer.execution.execute import check_rows, execute, identity, open_session
     from steer.execution.folder import now, open_folder
+    from steer.execution.loaded import Loaded
+    from steer.execution.manifest import outputs
+    from steer.execution.reuse import begin
     from steer.report.report import report
 
     experiment = prepared.experiment
-    session = open_session(experiment, prepared.plan, transcoder_folder(experiment))
+    update = update or chosen_update(None, selection.partial, False, os.environ)
+    session = open_session(experiment, prepared.plan, transcoder_folder(experiment), loaded or Loaded())
     check_rows(session, prepared.plan)
     base = {
         "schema": 1,
@@ -196,25 +287,53 @@ def run(
         "partial": selection.partial,
         "warnings": [*(warning.message for warning in prepared.warnings), *prepared.notes],
     }
-    with open_folder(results, experiment.spec.name, base["identity"], experiment.hash, fresh) as folder:
-        executed = execute(prepared.plan, session, folder, base, progress)
-        analysis = analyse(folder.path, _lines(experiment))
+    with open_folder(results, experiment.spec.name, base["identity"], experiment.hash, fresh, retry) as folder:
+        told(begin(prepared.plan, session, folder, results, retry))
+        executed = execute(prepared.plan, session, folder, base, progress, retry)
+        analysis = analyse(folder.path, expectation_lines(experiment), "none" if executed.problems else update)
         status = "failed" if executed.problems else "complete"
         manifest = {**executed.manifest, "status": status, "problems": list(executed.problems), "finished": now()}
+        manifest |= {"snapshots": dict(analysis.recorded)}
         folder.write_manifest(manifest)  # before the page, which shows it
         page = report(folder.path, analysis)
-        outputs = {p.name: provenance.file_hash(p) for p in sorted(folder.path.iterdir()) if _is_output(p)}
-        folder.write_manifest({**manifest, "outputs": outputs})
+        folder.write_manifest({**manifest, "outputs": outputs(folder.path)})
         if status == "complete" and not selection.partial:
             folder.point_latest_here()
         return Finished(folder.path, analysis, page, executed.problems, executed.tally.counts)
 
 
-def _is_output(path: Path) -> bool:
-    return path.is_file() and path.name != "manifest.json" and not path.name.startswith(".")
+def foresee(prepared: Prepared, results: Path, fresh: bool, retry: bool, loaded: Loaded | None = None) -> Standing:
+    """How much of a plan is cached, and why the rest would run; nothing is written. The model is loaded."""
+    from steer.execution import reuse
+    from steer.execution.execute import check_rows, identity, open_session
+    from steer.execution.folder import resumable
+    from steer.execution.loaded import Loaded
+
+    experiment, plan = prepared.experiment, prepared.plan
+    session = open_session(experiment, plan, transcoder_folder(experiment), loaded or Loaded())
+    check_rows(session, plan)
+    wanted = identity(experiment.hash, plan, session.environment)
+    home = results / experiment.spec.name
+    resumed = None if fresh else resumable(home, wanted, experiment.hash, retry)
+    return reuse.foresee(plan, session, results, resumed, fresh, retry)
 
 
-def _lines(experiment: Experiment) -> dict[str, int]:
+def ended(prepared: Prepared, finished: Finished, seconds: float) -> Ended:
+    """A run that came to its end, for the summary of several."""
+    experiment = prepared.experiment
+    return Ended(
+        name=experiment.spec.name,
+        path=experiment.path,
+        verdicts=finished.analysis.verdicts,
+        lines=expectation_lines(experiment),
+        problems=finished.problems,
+        page=finished.report,
+        seconds=seconds,
+    )
+
+
+def expectation_lines(experiment: Experiment) -> dict[str, int]:
+    """Where the expectations stand in the file, by id."""
     return {
         expectation.id: experiment.source.place(("expectations", i)).line
         for i, expectation in enumerate(experiment.spec.expectations)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from steer.errors import ResultsError
-from steer.files import write_atomic
+from steer.files import Stream, point, write_atomic
 
 
 def test_what_is_written_is_read_back_and_nothing_else_is_left(tmp_path: Path) -> None:
@@ -27,8 +27,7 @@ def test_a_failed_save_names_path_and_bytes_and_keeps_the_old_file(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    owner = os if call == "fsync" else Path
-    monkeypatch.setattr(owner, call, full)
+    monkeypatch.setattr(os, call, full)
     with pytest.raises(ResultsError, match=r"summary\.csv: could not save 5 bytes: No space left") as caught:
         write_atomic(path, "newer")
     monkeypatch.undo()
@@ -49,3 +48,21 @@ def test_a_new_file_is_readable_by_others_as_the_umask_says(tmp_path: Path) -> N
     finally:
         os.umask(before)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o644
+
+
+def test_after_it_is_closed_a_stream_writes_nothing_into_what_took_its_place(tmp_path: Path) -> None:
+    stream = Stream(tmp_path / "a")
+    stream.close()
+    other = os.open(tmp_path / "b", os.O_WRONLY | os.O_CREAT)  # gets the number of the closed file
+    with pytest.raises(OSError, match="Bad file"):
+        stream.write(b"late")
+    os.close(other)
+    assert (tmp_path / "b").read_bytes() == b""
+
+
+def test_a_link_moves_in_one_step_and_leaves_nothing(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        point(tmp_path / "latest", name)
+        assert (tmp_path / "latest").resolve() == tmp_path / name
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latest", "one", "two"]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from steer.analysis.choices import Choice
-from steer.analysis.numbers import interval_text
+from steer.analysis.numbers import interval_text, moved_text
 from steer.analysis.quantities import difference_test, interval_of, statistic
 from steer.analysis.samples import CannotJudgeError, Sample, resolve, sample, versus_where, where_text
 from steer.analysis.statistics import BOOTSTRAP_FROM, T_FROM, Interval, prompts_to_decide
@@ -18,6 +18,8 @@ from steer.analysis.tables import Run, Wanted, as_column, cell_text, select
 from steer.experiment.spec import Expectation
 
 Outcome = Literal["pass", "fail", "inconclusive"]
+RISE = 2e-9
+"""What a trend has to rise by: more than sums of the same numbers in another order differ by."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class Verdict:
     `bound` is in the file's words (`{"min": 0.8}`); `test` names the method of the interval, and that of `p_value`
     where there is one (a difference from 0, two-sided); `reason` is a sentence. `estimate` is None where there was
     nothing to judge, which is a failure. The interval has the expectation's `confidence`, 0.95 where it has none.
+    `prompts_to_decide`, for an inconclusive verdict: about how many prompts with the same estimate would decide it.
+    `bound_from` says where the value of a snapshot was recorded.
     """
 
     id: str
@@ -41,6 +45,8 @@ class Verdict:
     test: str
     reason: str
     p_value: float | None = None
+    prompts_to_decide: int | None = None
+    bound_from: str | None = None
 
 
 def judge_all(run: Run, choices: Mapping[str, Choice], snapshot: Mapping[str, float]) -> tuple[Verdict, ...]:
@@ -81,6 +87,7 @@ def judge(
         bound = Bound.of(expectation, name, snapshot)
         other = None if expectation.versus is None else versus_where(run, fixed, resolve_versus(expectation, choices))
         data = sample(run, expectation, fixed, other)
+        used |= resolve(expectation.versus, choices)[1] if isinstance(expectation.versus, dict) else frozenset()
         if used & set(data.prompts):
             raise CannotJudgeError(f"{len(used & set(data.prompts))} of the prompts were used to choose the value")
         return _verdict(expectation, name, fixed, data, bound)
@@ -101,6 +108,7 @@ def _verdict(expectation: Expectation, name: str, where: Mapping[str, Wanted], d
     interval = interval_of(expectation, data)
     outcome = "fail" if np.isnan(estimate) else bound.outcome(estimate, interval, expectation.confidence)
     p_value, p_name = difference_test(expectation, data)
+    more = _more_prompts(expectation, data, bound, estimate, interval) if outcome == "inconclusive" else None
     return Verdict(
         id=name,
         measurement=expectation.measurement,
@@ -112,8 +120,9 @@ def _verdict(expectation: Expectation, name: str, where: Mapping[str, Wanted], d
         n=len(data.prompts),
         bound=bound.words,
         test="; ".join(filter(None, [interval.method if interval else "no interval", p_name])),
-        reason=_reason(expectation, data, bound, estimate, interval, outcome),
+        reason=_reason(expectation, data, estimate, interval, outcome, more),
         p_value=p_value,
+        prompts_to_decide=more,
     )
 
 
@@ -134,17 +143,16 @@ class Bound:
     words: Mapping[str, Any]
 
     @classmethod
-    def of(cls, expectation: Expectation, name: str, snapshot: Mapping[str, float]) -> Bound:
-        """The bound of an expectation; a snapshot that was never recorded cannot be judged."""
+    def of(cls, expectation: Expectation, name: str, snapshot: Mapping[str, float | None]) -> Bound:
+        """The bound of an expectation; nothing is inside that of a snapshot that was never recorded."""
         words = cls.words_of(expectation)
         if expectation.snapshot:
-            if name not in snapshot:
-                raise CannotJudgeError(f"no snapshot of '{name}' is recorded (--update-snapshots new records it)")
-            value = snapshot[name]
+            recorded = snapshot.get(name)
+            value = np.nan if recorded is None else recorded
             reach = (expectation.atol or 0.0) + (expectation.rtol or 0.0) * abs(value)
-            return cls(value - reach, value + reach, {"snapshot": value, **words})
+            return cls(value - reach, value + reach, {**words, "snapshot": finite(value)})
         if expectation.trend is not None:
-            return cls(0.0, np.inf, words)
+            return cls(RISE, np.inf, words)
         low, high = (words.get("min_diff", words.get("min")), words.get("max_diff", words.get("max")))
         if low is None and high is None:
             raise CannotJudgeError("the expectation has no bound")
@@ -152,9 +160,10 @@ class Bound:
 
     @staticmethod
     def words_of(expectation: Expectation) -> dict[str, Any]:
-        """The fields of the file that say what is demanded."""
+        """The fields of the file that say what is demanded; `snapshot` is the recorded value, None before it is."""
         fields = ("min", "max", "min_diff", "max_diff", "trend", "statistic", "over", "atol", "rtol", "confidence")
-        words = {field: getattr(expectation, field) for field in fields if getattr(expectation, field) is not None}
+        words: dict[str, Any] = {"snapshot": None} if expectation.snapshot else {}
+        words |= {field: getattr(expectation, field) for field in fields if getattr(expectation, field) is not None}
         words |= {"versus": expectation.versus} if expectation.versus is not None else {}
         words |= {"of": expectation.of} if expectation.of != "intervened" else {}
         return {**words, **({"slack": expectation.slack} if expectation.trend else {})}
@@ -172,34 +181,42 @@ class Bound:
 
     def holds(self, value: float) -> bool:
         """Whether a value is inside; 1e-9 is for sums of the same numbers in another order."""
-        if "trend" in self.words:
-            return value > 1e-9
         return self.low - 1e-9 <= value <= self.high + 1e-9
 
-    def nearest(self, estimate: float) -> float:
-        """The end of the bound that decides."""
-        return self.low if abs(estimate - self.low) <= abs(estimate - self.high) else self.high
+
+def _more_prompts(
+    expectation: Expectation, data: Sample, bound: Bound, estimate: float, interval: Interval | None
+) -> int | None:
+    """How many prompts would decide what so many have not: at least those that an interval takes."""
+    if interval is None:
+        return BOOTSTRAP_FROM if expectation.over else T_FROM
+    confidence = expectation.confidence or 0.95
+    return prompts_to_decide(estimate, interval, bound.low, bound.high, len(data.prompts), confidence)
 
 
 def _reason(
-    expectation: Expectation, data: Sample, bound: Bound, estimate: float, interval: Interval | None, outcome: Outcome
+    expectation: Expectation,
+    data: Sample,
+    estimate: float,
+    interval: Interval | None,
+    outcome: Outcome,
+    more: int | None,
 ) -> str:
     left_out = f"{data.left_out} prompts without a value left out" if data.left_out else ""
-    return "; ".join(filter(None, [_why(expectation, data, bound, estimate, interval, outcome), left_out]))
+    return "; ".join(filter(None, [_why(expectation, estimate, interval, outcome, more), left_out]))
 
 
 def _why(
-    expectation: Expectation, data: Sample, bound: Bound, estimate: float, interval: Interval | None, outcome: Outcome
+    expectation: Expectation, estimate: float, interval: Interval | None, outcome: Outcome, more: int | None
 ) -> str:
     if np.isnan(estimate):
         return "the curve never rises above 0" if expectation.statistic == "crossover" else "the baseline is 0"
     if outcome != "inconclusive":
         return ""
     if interval is None:
-        needed = BOOTSTRAP_FROM if expectation.over else T_FROM
-        return f"no interval below {needed} prompts"
-    more = prompts_to_decide(estimate, interval, bound.nearest(estimate), len(data.prompts))
-    return "the interval reaches over the bound" + (f"; about {more} prompts would decide it" if more else "")
+        return f"no interval below {more} prompts"
+    told = f"about {more:,} prompts would decide it" if more else "no number of prompts is sure to decide it"
+    return f"the interval reaches over the bound; {told}"
 
 
 def verdicts_json(verdicts: tuple[Verdict, ...]) -> str:
@@ -217,6 +234,9 @@ def finding_text(verdict: Verdict) -> str:
     if verdict.estimate is None:
         return f"not evaluated: {verdict.reason}"
     reason = f"; {verdict.reason}" if verdict.reason else ""
+    if verdict.bound.get("snapshot") is not None:
+        moved = moved_text(verdict.bound["snapshot"], verdict.estimate)
+        return f"{_what_text(verdict.bound)}{moved} ({verdict.n} prompts), {tolerance_text(verdict.bound)}{reason}"
     return f"{estimate_text(verdict)} ({verdict.n} prompts), expected {bound_text(verdict.bound)}{reason}"
 
 
@@ -227,21 +247,29 @@ def estimate_text(verdict: Verdict) -> str:
 
 def bound_text(bound: Mapping[str, Any]) -> str:
     """A bound in words."""
-    phrases = {
-        "min": "at least {}",
-        "max": "at most {}",
-        "min_diff": "at least {} more",
-        "max_diff": "at most {} more",
-        "snapshot": "the recorded {}",
-        "atol": "within {}",
-        "rtol": "within a share of {}",
-    }
+    phrases = {"min": "at least {}", "max": "at most {}", "min_diff": "at least {} more", "max_diff": "at most {} more"}
     said = [phrase.format(f"{bound[key]:.4g}") for key, phrase in phrases.items() if key in bound]
     if "trend" in bound:
         said = [f"{bound['trend']}" + (f" with slack {bound['slack']:.3g}" if bound["slack"] else "")]
+    if "snapshot" in bound:
+        value = bound["snapshot"]
+        recorded = "a recorded value" if value is None else f"the recorded {value:.4g}"
+        said = [f"{recorded}, {tolerance_text(bound)}"]
     versus = bound.get("versus")
     than = f" than {versus.replace('_', ' ') if isinstance(versus, str) else where_text(versus)}" if versus else ""
+    at = f" at {100 * bound['confidence']:.4g}% confidence" if "confidence" in bound else ""
+    return _what_text(bound) + " and ".join(said) + than + at
+
+
+def _what_text(bound: Mapping[str, Any]) -> str:
+    """What of a measurement is bounded, where that is not its mean: `ratio `, `peak over dose `."""
     of = f"{bound['of']} " if "of" in bound else ""
     over = f"{bound.get('statistic', '')} over {bound['over']} ".lstrip() if "over" in bound else ""
-    at = f" at {bound['confidence']:.0%} confidence" if "confidence" in bound else ""
-    return of + over + " and ".join(said) + than + at
+    return of + over
+
+
+def tolerance_text(bound: Mapping[str, Any]) -> str:
+    """The tolerance of a snapshot: `tolerance 0.02 + 5% of it`."""
+    parts = [f"{bound['atol']:.4g}"] if "atol" in bound else []
+    parts += [f"{100 * bound['rtol']:.4g}% of it"] if "rtol" in bound else []
+    return f"tolerance {' + '.join(parts)}"

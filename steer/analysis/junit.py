@@ -1,4 +1,4 @@
-"""`junit.xml`: the suite is the experiment, a case is an expectation."""
+"""JUnit XML: a suite is an experiment, a case is an expectation."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from xml.etree import ElementTree
 
 from steer.analysis.expectations import Verdict, finding_text
 from steer.analysis.samples import where_text
+from steer.analysis.suite import Ended
 
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\u007e\u0085\u00a0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010fffd]")
 """Characters that XML 1.0 does not allow, or advises against (the C1 controls, non-characters)."""
+COUNTED = {
+    "tests": "testcase",
+    "failures": "testcase/failure",
+    "errors": "testcase/error",
+    "skipped": "testcase/skipped",
+}
+"""Attributes of a suite and what they count."""
 
 
 def junit(
@@ -20,16 +28,50 @@ def junit(
 
     Fail and inconclusive are failures, what could not be evaluated is an error.
     """
-    failed = sum(v.verdict != "pass" and v.estimate is not None for v in verdicts)
-    errors = sum(v.estimate is None for v in verdicts)
-    counts = {"tests": str(len(verdicts)), "failures": str(failed), "errors": str(errors), "skipped": "0"}
-    suite = ElementTree.Element("testsuite", {"name": clean(experiment), **counts})
+    return _document([_suite(experiment, verdicts, file, lines or {})])
+
+
+def junit_of_all(ended: Sequence[Ended]) -> str:
+    """Several experiments as one JUnit file, a suite each.
+
+    A run that is not complete has an error `run` before its verdicts; one that was skipped has one skipped case.
+    """
+    return _document([_whole_suite(one) for one in ended])
+
+
+def _document(suites: Sequence[ElementTree.Element]) -> str:
+    totals = {key: str(sum(int(suite.attrib[key]) for suite in suites)) for key in COUNTED}
+    root = ElementTree.Element("testsuites", totals)
+    root.extend(suites)
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, "unicode", xml_declaration=True) + "\n"
+
+
+def _suite(
+    experiment: str, verdicts: Sequence[Verdict], file: str | None, lines: Mapping[str, int]
+) -> ElementTree.Element:
+    suite = ElementTree.Element("testsuite", {"name": clean(experiment)})
     for verdict in verdicts:
-        suite.append(_case(experiment, verdict, file, (lines or {}).get(verdict.id.split("[")[0])))
-    suites = ElementTree.Element("testsuites", counts)
-    suites.append(suite)
-    ElementTree.indent(suites)
-    return ElementTree.tostring(suites, "unicode", xml_declaration=True) + "\n"
+        suite.append(_case(experiment, verdict, file, lines.get(verdict.id.split("[")[0])))
+    return _counted(suite)
+
+
+def _whole_suite(one: Ended) -> ElementTree.Element:
+    suite = _suite(one.name, one.verdicts, str(one.path), one.lines)
+    if one.problems or one.skipped:
+        case = ElementTree.Element("testcase", {"classname": clean(one.name), "name": "run", "file": str(one.path)})
+        message = clean(one.skipped or one.problems[0])
+        element = ElementTree.SubElement(case, "skipped" if one.skipped else "error", {"message": message})
+        element.text = clean("\n".join(one.problems)) or None
+        suite.insert(0, case)
+    suite.set("time", f"{one.seconds:.3f}")
+    return _counted(suite)
+
+
+def _counted(suite: ElementTree.Element) -> ElementTree.Element:
+    for key, tag in COUNTED.items():
+        suite.set(key, str(len(suite.findall(tag))))
+    return suite
 
 
 def _case(experiment: str, verdict: Verdict, file: str | None, line: int | None) -> ElementTree.Element:

@@ -23,3 +23,12 @@ def interval_text(estimate: float | None, low: float | None, high: float | None)
         return f"{number_text(estimate)} [{number_text(low)}, {'never' if high is None else number_text(high)}]"
     decimals = min(6, max(0, 1 - floor(log10(high - low))))
     return f"{estimate:.{decimals}f} [{low:.{decimals}f}, {high:.{decimals}f}]"
+
+
+def moved_text(old: float, new: float) -> str:
+    """`0.4812 → 0.4907`, with as many decimals as the step deserves; `0.48 as recorded` where there is none."""
+    step = abs(new - old)
+    if step < 1e-12:
+        return f"{number_text(new)} as recorded"
+    decimals = min(12, max(2, 1 - floor(log10(step))))
+    return f"{old:.{decimals}f} → {new:.{decimals}f}"

@@ -6,17 +6,19 @@ import numpy as np
 
 from steer.analysis.samples import Sample
 from steer.analysis.statistics import (
+    BCA,
     BOOTSTRAP_FROM,
     T_FROM,
     Array,
     Interval,
     bca,
-    clopper_pearson,
+    is_binary,
     mcnemar,
+    mean_interval,
     percentile_interval,
     rate_difference_interval,
+    rate_interval,
     sign_flip,
-    t_ends,
 )
 from steer.experiment.spec import Expectation
 
@@ -67,18 +69,23 @@ def steady_rise(curve: Array, slack: float) -> Array:
 
 
 def interval_of(expectation: Expectation, data: Sample) -> Interval | None:
-    """By the kind of the data: exact for hits, BCa from 20 prompts, t from 8, none below; None where there is none."""
+    """By the kind of the data, as `statistics.py` has it for rates, their differences and means; None if none is."""
     confidence = expectation.confidence or 0.95
     values, n = data.values, len(data.prompts)
     if expectation.over is not None:
         return _curve_interval(expectation, data, confidence) if n >= BOOTSTRAP_FROM else None
-    if data.hits and values.shape[2] == 1:
-        return clopper_pearson(int(values.sum()), n, confidence)
-    if data.hits and n >= T_FROM:
-        return rate_difference_interval(values[:, 0, 0, 0], values[:, 0, 1, 0], confidence)
-    if n < T_FROM or np.isnan(levels(values.mean(axis=0))).any():
-        return None
-    return _bootstrap(values, confidence) if n >= BOOTSTRAP_FROM else _student(values, confidence)
+    if values.shape[3] == 2:
+        return _ratio_interval(values, confidence)
+    first, second = values[:, 0, 0, 0], values[:, 0, -1, 0]
+    match data.hits, values.shape[2]:
+        case True, 1:
+            return rate_interval(first, data.trials, confidence)
+        case True, _:
+            return rate_difference_interval(first, second, confidence)
+        case _, 1:
+            return mean_interval(first, confidence)
+        case _:
+            return mean_interval(first - second, confidence)
 
 
 def _curve_interval(expectation: Expectation, data: Sample, confidence: float) -> Interval:
@@ -87,16 +94,16 @@ def _curve_interval(expectation: Expectation, data: Sample, confidence: float) -
     return percentile_interval(flat, lambda m: statistic(expectation, data, m.reshape(-1, *shape)), confidence)
 
 
-def _bootstrap(values: Array, confidence: float) -> Interval:
-    shape = values.shape[1:]
-    flat = values.reshape(len(values), -1)
+def _ratio_interval(values: Array, confidence: float) -> Interval | None:
+    """Of a ratio of means: BCa, or t of what each prompt contributes; none below 8 prompts or where a mean is 0."""
+    n, shape = len(values), values.shape[1:]
+    if n < T_FROM or np.isnan(levels(values.mean(axis=0))).any():
+        return None
+    if n < BOOTSTRAP_FROM:
+        return mean_interval(linearised(values), confidence)
+    flat = values.reshape(n, -1)
     low, high = bca(flat, lambda means: levels(means.reshape(*means.shape[:-1], *shape)), confidence)
-    return Interval(float(low[0]), float(high[0]), "BCa bootstrap over prompts")
-
-
-def _student(values: Array, confidence: float) -> Interval:
-    low, high = t_ends(linearised(values)[:, None], confidence)
-    return Interval(float(low[0]), float(high[0]), "t")
+    return Interval(float(low[0]), float(high[0]), BCA)
 
 
 def linearised(values: Array) -> Array:
@@ -114,6 +121,6 @@ def difference_test(expectation: Expectation, data: Sample) -> tuple[float | Non
     if data.values.shape[2] < 2 or data.values.shape[3] > 1 or expectation.over is not None:
         return None, ""
     first, second = data.values[:, 0, 0, 0], data.values[:, 0, 1, 0]
-    if data.hits:
+    if data.hits and is_binary(first) and is_binary(second):
         return mcnemar(first, second), "McNemar"
     return sign_flip(first - second), "sign-flip permutation"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from steer.analysis.choices import Choice
-from steer.analysis.statistics import Array, is_binary
+from steer.analysis.statistics import Array
 from steer.analysis.summary import is_hit
 from steer.analysis.tables import Run, Wanted, cell_text, select, sweep_order
 from steer.experiment.spec import Expectation
@@ -26,14 +26,16 @@ class Sample:
     """`values [prompts points sides parts]`; seeds averaged first, then control draws.
 
     Points are the values of the `over` axis (one where there is none). With two sides the quantity is the first
-    minus the second; with two parts (`of: ratio`) it is the first over the second. `hits` says that all values are
-    hits and misses; `left_out` counts prompts that lack a value somewhere.
+    minus the second; with two parts (`of: ratio`) it is the first over the second. `hits` says that the values are
+    shares of hits, each among `trials` (the fewest that any prompt has); `left_out` counts prompts that lack a value
+    somewhere.
     """
 
     values: Array
     points: tuple[float | str, ...]
     prompts: tuple[str, ...]
     hits: bool
+    trials: int
     left_out: int
 
 
@@ -52,9 +54,8 @@ def resolve(where: Where, choices: Mapping[str, Choice]) -> tuple[dict[str, Want
 
 def sample(run: Run, expectation: Expectation, where: Where, versus: Where | None) -> Sample:
     """The values that an expectation compares, prompts in a fixed order; `versus` is the other side's whole `where`."""
-    sides = [side(run, expectation, where)]
-    if versus is not None:
-        sides.append(side(run, expectation, versus))
+    rows = [side(run, expectation, one) for one in (where, versus) if one is not None]
+    sides = [averaged(one, expectation) for one in rows]
     points = common_points(run, expectation, sides)
     prompts = sorted(set.intersection(*(set(table.index) for table in sides)))
     arrays = [_array(table.reindex(prompts), points) for table in sides]
@@ -67,14 +68,19 @@ def sample(run: Run, expectation: Expectation, where: Where, versus: Where | Non
     if not whole.any():
         raise CannotJudgeError(f"no prompt has a value of '{expectation.measurement}' at {where_text(where)}")
     everyone = set.union(*(set(table.index) for table in sides))
-    hits = is_hit(run.spec.measurements[expectation.measurement]) and expectation.of != "ratio"
     return Sample(
         values=values[whole],
         points=points,
         prompts=tuple(prompt for prompt, keep in zip(prompts, whole, strict=True) if keep),
-        hits=hits and is_binary(values[whole]),
+        hits=is_hit(run.spec.measurements[expectation.measurement]) and _is_rate(expectation),
+        trials=int(rows[0].groupby(["prompt_id", "point"]).size().min()),
         left_out=len(everyone) - int(whole.sum()),
     )
+
+
+def _is_rate(expectation: Expectation) -> bool:
+    """Whether hits give a rate or a difference of two: not as a ratio, nor as a difference of differences."""
+    return expectation.of != "ratio" and (expectation.of != "effect" or expectation.versus is None)
 
 
 PARTS = {
@@ -86,7 +92,7 @@ PARTS = {
 
 
 def side(run: Run, expectation: Expectation, where: Where) -> pd.DataFrame:
-    """One side: a row per prompt, columns (part, point); raises `CannotJudgeError` if anything else would be pooled."""
+    """The rows of one side, with their `point`; raises `CannotJudgeError` if anything else would be pooled."""
     rows = run.measurements[run.measurements["measurement"] == expectation.measurement]
     rows = select(rows, complete(run, where))
     if rows.empty:
@@ -95,9 +101,12 @@ def side(run: Run, expectation: Expectation, where: Where) -> pd.DataFrame:
     if free:
         counts = ", ".join(f"{axis} has {rows[axis].nunique()} values" for axis in free)
         raise CannotJudgeError(f"{counts} and is not fixed; nothing is pooled silently")
-    parts = PARTS[expectation.of]
-    rows = rows.dropna(subset=parts).assign(point=rows[expectation.over] if expectation.over else 0.0)
-    draws = rows.groupby(["prompt_id", "point", "control_index"])[parts].mean()
+    return rows.dropna(subset=PARTS[expectation.of]).assign(point=rows[expectation.over] if expectation.over else 0.0)
+
+
+def averaged(rows: pd.DataFrame, expectation: Expectation) -> pd.DataFrame:
+    """A row per prompt, columns (part, point); seeds averaged first, then control draws."""
+    draws = rows.groupby(["prompt_id", "point", "control_index"])[PARTS[expectation.of]].mean()
     return draws.groupby(["prompt_id", "point"]).mean().unstack("point")
 
 

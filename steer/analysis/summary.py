@@ -33,7 +33,7 @@ class Cells:
     """Per-prompt values, cell by cell: a cell is a condition, control, sweep point, group and measurement.
 
     `keys` has a row per cell; `prompts` has `cell, prompt_id, baseline, intervened, effect`, seeds and draws
-    averaged; `draws` the same with `control_index`, seeds averaged.
+    averaged, and how many `trials` that were; `draws` the same with `control_index`, seeds averaged.
     """
 
     keys: pd.DataFrame
@@ -49,6 +49,7 @@ def cells(run: Run, by: tuple[str, ...]) -> Cells:
     keys = rows.drop_duplicates("cell").set_index("cell")[names]
     draws = rows.groupby(["cell", "control_index", "prompt_id"], as_index=False)[VALUES].mean()
     prompts = draws.groupby(["cell", "prompt_id"], as_index=False)[VALUES].mean()
+    prompts["trials"] = rows.groupby(["cell", "prompt_id"]).size().to_numpy()  # in the same order
     return Cells(keys, prompts, draws)
 
 
@@ -92,7 +93,7 @@ def _intervals(run: Run, prompts: pd.DataFrame, keys: pd.DataFrame, value: str) 
 def _rate_interval(rows: pd.DataFrame, value: str) -> Interval | None:
     if value == "effect":
         return rate_difference_interval(rows["intervened"].to_numpy(), rows["baseline"].to_numpy())
-    return rate_interval(rows[value].to_numpy())
+    return rate_interval(rows[value].to_numpy(), int(rows["trials"].min()))
 
 
 def _mean_intervals(groups: dict[int, np.ndarray]) -> dict[int, tuple[float, float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,8 @@ import pyarrow.parquet as parquet
 from pydantic import ValidationError
 
 from steer.errors import ResultsError
+from steer.execution.manifest import read_manifest as manifest_of
+from steer.execution.manifest import read_output
 from steer.experiment.spec import ExperimentSpec
 
 Wanted = str | int | float | bool | tuple[Any, ...] | list[Any]
@@ -53,24 +54,20 @@ def read_run(folder: Path) -> Run:
 
 def read_manifest(folder: Path) -> Mapping[str, Any]:
     """`manifest.json` of a run folder."""
-    path = folder / "manifest.json"
-    try:
-        manifest: Mapping[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path}: no readable manifest, so this is not a run folder: {error}") from error
+    manifest = manifest_of(folder)
     missing = [key for key in ("experiment", "axes", "columns") if key not in manifest]
     if missing:
-        raise ResultsError(f"{path}: the manifest has no {', '.join(missing)}")
+        raise ResultsError(f"{folder / 'manifest.json'}: the manifest has no {', '.join(missing)}")
     return manifest
 
 
 def read_table(folder: Path, name: str) -> pd.DataFrame:
-    """A Parquet table of the folder; a page whose checksum is wrong is an error, never a wrong number."""
-    path = folder / f"{name}.parquet"
+    """A Parquet table of the folder; one that is not what the run wrote is an error, never a wrong number."""
+    content = read_output(folder, f"{name}.parquet")
     try:
-        return parquet.read_table(path, page_checksum_verification=True).to_pandas()
-    except (OSError, pa.ArrowException) as error:
-        raise ResultsError(f"{path}: missing or damaged: {error}") from error
+        return parquet.read_table(pa.BufferReader(content), page_checksum_verification=True).to_pandas()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise ResultsError(f"{folder / name}.parquet: damaged: {error}", exit_code=3) from error
 
 
 def _spec(folder: Path, manifest: Mapping[str, Any]) -> ExperimentSpec:

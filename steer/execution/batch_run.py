@@ -10,21 +10,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from steer.errors import RunError, SteerError
+from steer.errors import RunError
 from steer.execution.batches import Batch
 from steer.execution.outcome import Outcome, PlacedShift
 from steer.execution.passes import Engine, Ids, Steered, Text, edited_pass, steered_pass, unedited_pass
-from steer.execution.trial_key import Environment, trial_key
-from steer.experiment.spec import AtPosition, FeatureActivation, GroupActivation, Measurement
+from steer.execution.readings import named_tokens, reading_of
+from steer.execution.trial_key import Environment, TrialKey, trial_key
+from steer.experiment.spec import FeatureActivation, GroupActivation, Measurement
 from steer.experiment.trial import Trial
-from steer.intervention.positions import Positions, resolve
 from steer.intervention.records import Applied, applied
 from steer.intervention.reference import Wanted
 from steer.intervention.rows import Resolver, Row, members_of
 from steer.intervention.slots import Layout
 from steer.intervention.watch import Feature, Watch
 from steer.measurement.logits import kl_per_token
-from steer.measurement.measure import Measured, Needs, Side, measure, needs, targets
+from steer.measurement.measure import Measured, Needs, Side, measure, needs
 from steer.measurement.shifts import logit_shifts
 from steer.model.generation import Completion, Sampling
 from steer.model.tokens import Encoded
@@ -44,6 +44,16 @@ class Session:
 
     def pieces(self, word: str) -> Ids:
         return tuple(self.engine.model.tokens.pieces(word))
+
+    def row(self, trial: Trial) -> Row:
+        """What is done in a trial; RunError where it cannot be done."""
+        return self.resolver.row(trial, self.encoded[trial.prompt.id])
+
+    def key(self, trial: Trial, row: Row) -> TrialKey:
+        """What a trial means."""
+        reading = reading_of(trial, self.encoded[trial.prompt.id])
+        groups = self.resolver.groups
+        return trial_key(trial, row, reading, self.environment, self.sampling, self.pieces, groups)
 
 
 Baselines = dict[tuple[str, int], Outcome]
@@ -76,7 +86,7 @@ def _resolved(trials: Sequence[Trial], session: Session) -> tuple[list[Row], dic
     rows, failed = [], {}
     for trial in trials:
         try:
-            rows.append(session.resolver.row(trial, session.encoded[trial.prompt.id]))
+            rows.append(session.row(trial))
         except RunError as error:
             failed[trial.id] = Outcome.failed(trial.id, str(error))
     return rows, failed
@@ -93,7 +103,7 @@ class _BatchRun:
         self.prompts = list(dict.fromkeys(trial.prompt.id for trial in trials))
         self.prompt_of = torch.tensor([self.prompts.index(t.prompt.id) for t in trials], device=self.device)
         self.first = [next(b for b, t in enumerate(trials) if t.prompt.id == prompt) for prompt in self.prompts]
-        self.places = [self._measured_positions(trial) for trial in trials]
+        self.readings = [reading_of(trial, session.encoded[trial.prompt.id]) for trial in trials]
         self.columns = sorted({self.text.layout.width - 1, *self._logit_columns()})
 
     def outcomes(self, baselines: Baselines) -> Iterator[Outcome]:
@@ -108,7 +118,12 @@ class _BatchRun:
         for b, trial in enumerate(self.trials):
             if trial.condition != "baseline":
                 kls = self._completion_kls(baselines) if kls is None else kls
-                yield self._outcome(b, done[b], baselines, kls[b])
+                base = self._baseline(trial, baselines)
+                yield (
+                    self._failed(b, f"its baseline failed: {base.error}")
+                    if base.status == "failed"
+                    else self._outcome(b, done[b], baselines, kls[b])
+                )
 
     # --- passes -----------------------------------------------------------------------------------------------
 
@@ -222,12 +237,17 @@ class _BatchRun:
         nll = self.nlls[b] if any(needs(m).nll for m in trial.measurements.values()) else None
         own = _Said(completion, nll, kl, {})
         base = own if trial.condition == "baseline" else _Said.of(self._baseline(trial, baselines))
-        values = {name: self._measured(b, name, own, base) for name in trial.measurements}
-        row, ids = self.rows[b], self.ids[b]
-        key = trial_key(self.session.environment, ids, row, self.session.sampling, trial.seed, trial.measurements)
         if not done.finite:
-            return Outcome.failed(trial.id, "an edit overflowed: activations or residual stream are no longer finite")
+            return self._failed(b, "an edit overflowed: activations or residual stream are no longer finite")
+        try:
+            values = {name: self._measured(b, name, own, base) for name in trial.measurements}
+        except RunError as error:
+            return self._failed(b, str(error))
+        key = self.session.key(trial, self.rows[b])
         return Outcome(trial.id, key, "ok", done, values, completion, nll, tuple(self._shifts(b)))
+
+    def _failed(self, b: int, reason: str) -> Outcome:
+        return Outcome.failed(self.trials[b].id, reason, self.session.key(self.trials[b], self.rows[b]))
 
     def _measured(self, b: int, name: str, own: _Said, base: _Said) -> Measured:
         measurement = self.trials[b].measurements[name]
@@ -268,11 +288,7 @@ class _BatchRun:
     def _shifts(self, b: int) -> Iterator[PlacedShift]:
         """The measured positions and the last, with their named targets; controls only these."""
         trial = self.trials[b]
-        named: dict[int, list[int]] = {len(self.ids[b]) - 1: []}
-        for measurement in trial.measurements.values():
-            if needs(measurement).logits:
-                for position in self._positions(b, measurement):
-                    named.setdefault(position, []).extend(targets(measurement, self.session.pieces))
+        named = named_tokens(trial, self.readings[b], self.session.pieces)
         for position, tokens in named.items():
             before, after = (self._logits_at(b, [position], edited)[0] for edited in (False, True))
             for shift in logit_shifts(before, after, tokens, everything=trial.control == "none"):
@@ -280,30 +296,16 @@ class _BatchRun:
 
     # --- positions --------------------------------------------------------------------------------------------
 
-    def _measured_positions(self, trial: Trial) -> dict[str, Positions]:
-        """Where each measurement of a trial reads, by the text of its `position`."""
-        encoded = self.session.encoded[trial.prompt.id]
-        found = {}
-        for name, measurement in trial.measurements.items():
-            if isinstance(measurement, AtPosition) and not needs(measurement).completion:
-                positions = resolve(measurement.position, encoded, trial.prompt)
-                if needs(measurement).logits and (positions.beyond_prompt or not positions.prompt):
-                    raise MeasurementPositionError(
-                        f"measurement {name}: position {measurement.position!r} of prompt {trial.prompt.id} is not in"
-                        f" the prompt (0 to {len(encoded.ids) - 1}); over generated text use kl with `over: completion`"
-                    )
-                found[repr(measurement.position)] = positions
-        return found
-
     def _positions(self, b: int, measurement: Measurement) -> tuple[int, ...]:
-        if not isinstance(measurement, AtPosition) or needs(measurement).completion:
+        places = self.readings[b].of(measurement)
+        if places is None:
             return ()
-        places = self.places[b][repr(measurement.position)]
         beyond = range(len(self.ids[b]), self.watched.columns_in_all - self.text.layout.column(b, 0))
         return (*places.prompt, *(position for position in beyond if position in places))
 
     def _reads_generated(self, b: int, measurement: Measurement) -> bool:
-        return needs(measurement).activations and self.places[b][repr(measurement.position)].beyond_prompt
+        places = self.readings[b].of(measurement)
+        return needs(measurement).activations and places is not None and places.beyond_prompt
 
     def _logit_columns(self) -> Iterator[int]:
         for b, trial in enumerate(self.trials):
@@ -322,12 +324,6 @@ class _BatchRun:
 
     def _baseline(self, trial: Trial, baselines: Baselines) -> Outcome:
         return baselines[trial.prompt.id, trial.seed]
-
-
-class MeasurementPositionError(SteerError):
-    """A measurement that reads where no logits are kept."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,16 @@ class Batch:
 
     trials: tuple[Trial, ...]
 
+    def halves(self) -> tuple[Batch, Batch]:
+        """The first trials and the others: a prompt's baseline stays before what is compared with it."""
+        middle = (len(self.trials) + 1) // 2
+        return Batch(self.trials[:middle]), Batch(self.trials[middle:])
+
 
 def cut(trials: Sequence[Trial], lengths: Mapping[str, int], new_tokens: int) -> Iterator[Batch]:
     """Batches in the order of prompt length, so that little is padded; each prompt's trials stay in plan order.
 
-    The cut depends on the plan alone: a run that is killed and started again sees the same batches.
+    The cut depends on the trials alone: a run that is killed and started again sees the same batches.
     """
     rows: list[Trial] = []
     for trial in sorted(trials, key=lambda trial: lengths[trial.prompt.id]):

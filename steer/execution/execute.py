@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ import torch
 
 from steer.errors import ModelError, RunError, SpecError, UsageError
 from steer.execution import provenance
-from steer.execution.batch_run import Baselines, Session, run_batch
+from steer.execution.batch_run import Baselines, Session
 from steer.execution.batches import Batch, cut
 from steer.execution.folder import RunFolder, now, peak_memory
 from steer.execution.journal import Journal
+from steer.execution.loaded import Loaded, weights
+from steer.execution.memory import run_in_memory
 from steer.execution.outcome import Outcome
 from steer.execution.passes import Engine
 from steer.execution.tables import write_tables
@@ -26,7 +28,7 @@ from steer.execution.trial_key import Environment
 from steer.execution.unedited import DirectionTexts, Unedited
 from steer.experiment.load import Experiment
 from steer.experiment.rows import texts_of
-from steer.experiment.trial import Plan
+from steer.experiment.trial import Plan, Trial
 from steer.intervention.records import Applied
 from steer.intervention.rows import Resolver, named_features
 from steer.model.generation import Sampling
@@ -34,6 +36,8 @@ from steer.model.language_model import LanguageModel
 from steer.model.tokens import Encoded
 from steer.transcoder.transcoder import Transcoders
 
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
+"""What decides which tokens a text is, and where a completion stops."""
 Progress = Callable[[int], None]
 """Told how many trials have just finished."""
 
@@ -46,6 +50,8 @@ class Tally:
     cached: int = 0
     run: int = 0
     failed: int = 0
+    halved: int = 0
+    taken_from: Counter[str] = field(default_factory=Counter)
     expected: set[str] = field(default_factory=set)
     fired: Counter[str] = field(default_factory=Counter)
     acted: Counter[str] = field(default_factory=Counter)
@@ -65,14 +71,13 @@ class Executed:
     manifest: dict[str, Any]
 
 
-def open_session(experiment: Experiment, plan: Plan, transcoder: Path) -> Session:
-    """Load model and transcoders and encode the prompts. ModelError, TranscoderError, RunError."""
-    spec = experiment.spec
-    patterns = any(trial.setup.freeze_attention for trial in plan.trials)
-    model = LanguageModel.load(
-        spec.model.id, spec.model.revision, spec.model.dtype, spec.model.device, patterns=patterns
-    )
-    transcoders = Transcoders.open(transcoder, model.device)
+def open_session(experiment: Experiment, plan: Plan, transcoder: Path, loaded: Loaded) -> Session:
+    """Model and transcoders, loaded where they are not yet, and the prompts' tokens.
+
+    ModelError, TranscoderError, RunError.
+    """
+    spec, wanted = experiment.spec, weights(experiment, plan)
+    model, transcoders = loaded.model(wanted), loaded.transcoders(transcoder, wanted)
     if transcoders.d_model != model.d_model or transcoders.n_layers > model.n_layers:
         raise RunError(
             f"transcoder {transcoders.name} ({transcoders.n_layers} layers of width {transcoders.d_model}) does not fit"
@@ -98,7 +103,7 @@ def open_session(experiment: Experiment, plan: Plan, transcoder: Path) -> Sessio
         ),
         encoded=encoded,
         sampling=sampling(experiment),
-        environment=_environment(model, transcoders, spec.model.dtype, patterns),
+        environment=_environment(model, transcoders, spec.model.dtype, wanted.patterns),
     )
 
 
@@ -137,7 +142,7 @@ def check_rows(session: Session, plan: Plan) -> None:
         done.add((trial.prompt.id, *kind))
         seen[kind] += 1
         try:
-            session.resolver.row(trial, session.encoded[trial.prompt.id])
+            session.row(trial)
         except RunError as error:
             failed.setdefault(kind, []).append(str(error))
     hopeless = [f"{kind[0]}, {kind[1]}: {why[0]}" for kind, why in failed.items() if len(why) == seen[kind]]
@@ -150,22 +155,33 @@ def identity(experiment_hash: str, plan: Plan, environment: Environment) -> str:
     return _digest([experiment_hash, [trial.id for trial in plan.trials], asdict(environment)])
 
 
-def execute(plan: Plan, session: Session, folder: RunFolder, base: Mapping[str, Any], progress: Progress) -> Executed:
-    """Run what is missing and write the tables; an interruption leaves the journal and status `interrupted`."""
+def execute(
+    plan: Plan, session: Session, folder: RunFolder, base: Mapping[str, Any], progress: Progress, retry: bool = False
+) -> Executed:
+    """Run what is missing in the journal (with `retry` also what failed) and write the tables.
+
+    An interruption leaves the journal and status `interrupted`.
+    """
     started = time.perf_counter()
+    before = folder.manifest()
     manifest = {**base, **_described(session, plan), "status": "started", "run_id": folder.run_id}
-    manifest["created"] = folder.manifest().get("created", now())
+    manifest |= {"created": before["created"], "fresh": before["fresh"]}
     folder.write_manifest(manifest)
     try:
         with Journal(folder.journal) as journal:
-            tally = _run_missing(plan, session, journal, progress)
+            tally = _run_missing(plan, session, journal, progress, retry)
             ran = time.perf_counter()
             rows = write_tables(folder.path, plan, journal, session.encoded, session.engine.model.tokens)
     except KeyboardInterrupt:
         folder.write_manifest({**manifest, "status": "interrupted", "finished": now()})
         raise
+    if journal.damaged:
+        ran_again = f"{journal.damaged} lines of the journal were damaged; what they said was run again"
+        manifest["warnings"] = [*manifest["warnings"], ran_again]
     manifest |= {
         "counts": tally.counts,
+        "taken_from": dict(tally.taken_from),
+        "halved_batches": tally.halved,
         "hooks": {"expected": len(tally.expected), "fired": sum(tally.fired[name] > 0 for name in tally.expected)},
         "tables": rows,
         "peak_memory_bytes": peak_memory(),
@@ -174,41 +190,60 @@ def execute(plan: Plan, session: Session, folder: RunFolder, base: Mapping[str, 
     return Executed(tally, tuple(_problems(plan, tally)), manifest)
 
 
-def _run_missing(plan: Plan, session: Session, journal: Journal, progress: Progress) -> Tally:
+def _run_missing(plan: Plan, session: Session, journal: Journal, progress: Progress, retry: bool) -> Tally:
+    """What was taken over from other runs first, then the batches of everything else."""
     tally = Tally(planned=len(plan.trials))
     baselines: Baselines = {}
+    own = [trial for trial in plan.trials if not _is_taken_over(trial, journal)]
+    taken = [trial for trial in plan.trials if _is_taken_over(trial, journal)]
+    _recall(taken, journal, baselines, tally)
+    tally.cached = len(taken)
+    progress(len(taken))
     lengths = {name: len(encoded.ids) for name, encoded in session.encoded.items()}
-    for batch in cut(plan.trials, lengths, session.sampling.max_new_tokens if session.sampling else 0):
-        missing = {trial.id for trial in batch.trials if trial.id not in journal.offsets}
+    for batch in cut(own, lengths, session.sampling.max_new_tokens if session.sampling else 0):
+        missing = {trial.id for trial in batch.trials if _is_missing(trial, journal, retry)}
         if missing:
             _run(batch, missing, session, journal, baselines, tally)
         else:
-            _recall(batch, journal, baselines, tally)
+            _recall(batch.trials, journal, baselines, tally)
         tally.cached += len(batch.trials) - len(missing)
         tally.run += len(missing)
         progress(len(batch.trials))
     return tally
 
 
+def _is_taken_over(trial: Trial, journal: Journal) -> bool:
+    return trial.id in journal.entries and journal.entries[trial.id].origin != ""
+
+
+def _is_missing(trial: Trial, journal: Journal, retry: bool) -> bool:
+    entry = journal.entries.get(trial.id)
+    return entry is None or (retry and entry.status == "failed")
+
+
 def _run(
     batch: Batch, missing: set[str], session: Session, journal: Journal, baselines: Baselines, tally: Tally
 ) -> None:
     """The whole batch runs, so that its shape and its numbers are those of a run without interruption."""
-    result = run_batch(batch, session, baselines)
-    tally.expected |= result.expected
-    tally.fired.update(result.fired)
-    for trial, outcome in zip(batch.trials, result.outcomes, strict=True):
-        _count(tally, trial.condition, trial.control, outcome)
-        if trial.id in missing:
-            journal.append(outcome.record())
-        if trial.condition == "baseline":
-            baselines[trial.prompt.id, trial.seed] = _slim(outcome)
+    parts = 0
+    for part, result in run_in_memory(batch, session, baselines):
+        parts += 1
+        tally.expected |= result.expected
+        tally.fired.update(result.fired)
+        for trial, outcome in zip(part.trials, result.outcomes, strict=True):
+            if trial.id in missing:
+                journal.append(outcome.record())
+        _recall(part.trials, journal, baselines, tally)
+    tally.halved += parts > 1
 
 
-def _recall(batch: Batch, journal: Journal, baselines: Baselines, tally: Tally) -> None:
-    for trial in batch.trials:
-        outcome = Outcome.of(journal.read(trial.id))
+def _recall(trials: Sequence[Trial], journal: Journal, baselines: Baselines, tally: Tally) -> None:
+    """Count what the journal says of trials, and keep their baselines for those that are compared with them."""
+    for trial, record in zip(trials, journal.read_all(trial.id for trial in trials), strict=True):
+        outcome = Outcome.of(record)
         _count(tally, trial.condition, trial.control, outcome)
+        if outcome.origin:
+            tally.taken_from[outcome.origin] += 1
         if trial.condition == "baseline":
             baselines[trial.prompt.id, trial.seed] = _slim(outcome)
 
@@ -261,23 +296,23 @@ def _described(session: Session, plan: Plan) -> dict[str, Any]:
 
 
 def _environment(model: LanguageModel, transcoders: Transcoders, dtype: str, patterns: bool) -> Environment:
-    tokenizer = _tokenizer_file(model)
     return Environment(
-        model=model.weight_hash(),
-        tokenizer=provenance.file_hash(tokenizer),
+        model=_digest([model.weight_hash(), *_hashes(model, "config.json")]),
+        tokenizer=_digest(_hashes(model, *TOKENIZER_FILES)),
         transcoder=transcoders.weight_hash(),
         statistics=transcoders.statistics_hash(),
         dtype=dtype,
         attention="hooked" if patterns else "sdpa",
-        device=str(model.device),
-        packages=tuple(sorted(provenance.packages().items())),
+        device=f"{model.device}, {provenance.arithmetic(model.device.type)}",
+        packages=provenance.numeric_packages(),
     )
 
 
-def _tokenizer_file(model: LanguageModel) -> Path:
-    """The tokenizer's file of a loaded model."""
+def _hashes(model: LanguageModel, *names: str) -> list[str | None]:
+    """Of the files beside a loaded model's weights; None for one that is not there."""
     assert model.folder is not None
-    return model.folder / "tokenizer.json"
+    paths = [model.folder / name for name in names]
+    return [provenance.file_hash(path) if path.is_file() else None for path in paths]
 
 
 def _digest(value: Any) -> str:

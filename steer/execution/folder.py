@@ -1,11 +1,12 @@
-"""The folder of a run: which one is resumed, who may write to it, its manifest, and `latest`."""
+"""The folder of a run: which one is resumed, who may write to it, and `latest`."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
+import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,10 +17,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from steer.errors import ResultsError
-from steer.files import write_atomic
+from steer.errors import ResultsError, UsageError
+from steer.execution.manifest import read_manifest, write_manifest
+from steer.files import make_folder, move, point, sweep
 
 UNFINISHED = ("started", "interrupted")
+NEWBORN = re.compile(r"\.[0-9a-f]{16}")
 
 
 @dataclass(frozen=True)
@@ -38,81 +41,99 @@ class RunFolder:
         return self.path / "journal.jsonl"
 
     def manifest(self) -> dict[str, Any]:
-        """The manifest as it stands; empty in a new folder."""
-        return _manifest(self.path)
+        """The manifest as it stands."""
+        return read_manifest(self.path)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace the manifest."""
-        write_atomic(self.path / "manifest.json", json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False))
+        write_manifest(self.path, manifest)
 
     def point_latest_here(self) -> None:
         """Move `latest` to this run, in one step."""
-        link = self.path.parent / f".latest.{secrets.token_hex(4)}"
-        link.symlink_to(self.path.name, target_is_directory=True)
-        link.replace(self.path.parent / "latest")
+        point(self.path.parent / "latest", self.path.name)
 
 
 @contextmanager
-def open_folder(results: Path, name: str, identity: str, experiment_hash: str, fresh: bool) -> Iterator[RunFolder]:
-    """The newest run of this identity if it is unfinished and nobody writes to it, else a new one; locked."""
+def open_folder(
+    results: Path, name: str, identity: str, experiment_hash: str, fresh: bool, retry: bool = False
+) -> Iterator[RunFolder]:
+    """The run of this identity that goes on, or a new one; locked.
+
+    It goes on with the newest run if that is unfinished and nobody writes to it; with `retry` also if it is finished,
+    and never with a new one (UsageError). ResultsError where the folder cannot be made or locked.
+    """
     home = results / name
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        candidate = None if fresh else _newest(home, identity, experiment_hash)
-        if candidate is not None and _manifest(candidate).get("status") in UNFINISHED:
-            lock = _locked(candidate)
-            if lock is not None:
-                with lock:
-                    yield RunFolder(candidate, resumed=True)
-                return
-        path = _create(home, identity, experiment_hash)
-    except OSError as error:
-        raise ResultsError(f"{home}: cannot create a run folder: {error}", exit_code=3) from error
-    lock = _locked(path)
-    assert lock is not None, "the folder is new"
-    with lock:
-        yield RunFolder(path, resumed=False)
+    make_folder(home)
+    with _held(_lock(results, wait=True)):  # two runs that start at once do not choose the same folder
+        path = None if fresh else resumable(home, identity, experiment_hash, retry)
+        lock = None if path is None else _lock(path)
+        if retry and lock is None:
+            raise UsageError(f"--retry: {f'{path} is being written' if path else f'no run of this file in {home}'}")
+        resumed = lock is not None
+        if path is None or lock is None:
+            path = _create(home, identity, experiment_hash, fresh)
+            lock = _lock(path)
+    with _held(lock):
+        sweep(path)
+        yield RunFolder(path, resumed)
 
 
-def _newest(home: Path, identity: str, experiment_hash: str) -> Path | None:
+def resumable(home: Path, identity: str, experiment_hash: str, retry: bool = False) -> Path | None:
+    """The newest run of this identity, if it is unfinished (or is to be retried)."""
     runs = sorted(path for path in home.glob(f"*-{experiment_hash[:8]}") if path.is_dir() and not path.is_symlink())
-    same = [path for path in runs if _manifest(path).get("identity") == identity]
-    return same[-1] if same else None
+    same = [(path, manifest) for path in runs if (manifest := _stated(path)).get("identity") == identity]
+    if not same or not (retry or same[-1][1].get("status") in UNFINISHED):
+        return None
+    return same[-1][0]
 
 
-def _locked(path: Path) -> FileLock | None:
+def _stated(path: Path) -> dict[str, Any]:
+    """What a run says of itself; nothing if its manifest is damaged: what it finished is still in its journal."""
+    try:
+        return read_manifest(path)
+    except ResultsError:
+        return {}
+
+
+@contextmanager
+def _held(lock: FileLock | None) -> Iterator[None]:
+    assert lock is not None, "nobody else can hold what is waited for, or new"
+    try:
+        yield
+    finally:
+        lock.release(force=True)
+
+
+def _lock(path: Path, wait: bool = False) -> FileLock | None:
+    """The kernel's lock on a folder, which ends with the process; None if another has it."""
     lock = FileLock(path / ".lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         return None
+    except (OSError, NotImplementedError) as error:  # the latter: a file system without locks
+        raise ResultsError(f"{path}: cannot be locked: {error}", exit_code=3) from error
     return lock
 
 
-def _create(home: Path, identity: str, experiment_hash: str) -> Path:
+def _create(home: Path, identity: str, experiment_hash: str, fresh: bool) -> Path:
     """A folder that has a manifest from the moment it exists: one that is killed at once can be resumed."""
-    fresh = home / f".{secrets.token_hex(8)}"
-    fresh.mkdir()
-    write_atomic(fresh / "manifest.json", json.dumps({"status": "started", "identity": identity, "created": now()}))
+    for left in home.iterdir():  # by a process that was killed here; whoever creates a folder holds the lock
+        if NEWBORN.fullmatch(left.name):
+            shutil.rmtree(left)
+    newborn = home / f".{secrets.token_hex(8)}"
+    make_folder(newborn)
+    write_manifest(newborn, {"status": "started", "identity": identity, "created": now(), "fresh": fresh})
     while True:
         path = home / f"{datetime.now(timezone.utc):%Y%m%dT%H%M%SZ}-{experiment_hash[:8]}"
-        if not path.exists():
-            try:
-                return fresh.rename(path)
-            except OSError as error:  # another run of the same second was faster
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
+        try:
+            if not path.exists():
+                move(newborn, path)
+                return path
+        except OSError as error:  # another run of the same second was faster
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise ResultsError(f"{path}: cannot be created: {error.strerror}", exit_code=3) from error
         time.sleep(0.2)
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((path / "manifest.json").read_text("utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{path / 'manifest.json'}: not a manifest: {error}", exit_code=3) from error
-    return manifest
 
 
 def now() -> str:

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from steer.execution.trial_key import TrialKey
 from steer.intervention.records import Applied, AppliedEdit
 from steer.measurement.measure import Measured
 from steer.measurement.shifts import Shift
 from steer.model.generation import Completion
+
+NO_KEY = TrialKey("", {})  # of a trial that could not be resolved
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,10 @@ class PlacedShift:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One finished trial. `error` says why a failed one has nothing else."""
+    """One finished trial; `error` says why a failed one has nothing else, `origin` from which run it was taken over."""
 
     trial_id: str
-    key: str
+    key: TrialKey
     status: Literal["ok", "failed"]
     applied: Applied
     values: Mapping[str, Measured]
@@ -33,19 +36,22 @@ class Outcome:
     nll: float | None = None
     shifts: tuple[PlacedShift, ...] = ()
     error: str | None = None
+    origin: str = ""
 
     @classmethod
-    def failed(cls, trial_id: str, error: str) -> Outcome:
-        return cls(trial_id, "", "failed", Applied(0, 0.0, ()), {}, error=error)
+    def failed(cls, trial_id: str, error: str, key: TrialKey = NO_KEY) -> Outcome:
+        return cls(trial_id, key, "failed", Applied(0, 0.0, ()), {}, error=error)
 
     def record(self) -> dict[str, Any]:
-        """As it is written; floats keep seven digits, which is what float32 holds."""
+        """As it is written, in the journal's order; floats keep seven digits, which is what float32 holds."""
         shifts = [[placed.position, *vars(placed.shift).values()] for placed in self.shifts]
         edits = [list(vars(edit).values()) for edit in self.applied.edits]
         return {
             "trial_id": self.trial_id,
-            "key": self.key,
             "status": self.status,
+            "origin": self.origin,
+            "key": self.key.text,
+            "measured": dict(self.key.measured),
             "error": self.error,
             "applied": self.applied.pairs,
             "relative_norm": self.applied.relative_norm,
@@ -63,8 +69,9 @@ class Outcome:
         said = record["completion"]
         return cls(
             trial_id=record["trial_id"],
-            key=record["key"],
+            key=TrialKey(record["key"], record["measured"]),
             status=record["status"],
+            origin=record["origin"],
             error=record["error"],
             applied=Applied(record["applied"], record["relative_norm"], edits),
             values={name: Measured(*pair) for name, pair in record["values"].items()},

@@ -15,6 +15,7 @@ PACKAGES = (
     "torch", "transformers", "transformer-lens", "tokenizers", "safetensors", "numpy", "scipy", "pandas", "pyarrow",
     "pydantic", "PyYAML", "matplotlib", "steer",
 )  # fmt: skip
+NUMERIC = ("torch", "transformers", "transformer-lens", "tokenizers", "regex")
 
 
 def packages() -> dict[str, str]:
@@ -26,6 +27,20 @@ def packages() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return {"python": platform.python_version(), **found}
+
+
+def numeric_packages() -> tuple[tuple[str, str], ...]:
+    """Those of the packages that a trial's numbers come from."""
+    return tuple(sorted((name, version(name)) for name in NUMERIC))
+
+
+def arithmetic(device: str) -> str:
+    """What computes on a device, as far as its rounding depends on it: the processor's vector units, or the GPU."""
+    import torch
+
+    if device == "cuda":
+        return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
+    return str(torch.backends.cpu.get_cpu_capability()) if device == "cpu" else platform.machine()
 
 
 def git(folder: Path) -> dict[str, Any]:

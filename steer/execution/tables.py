@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from steer.errors import ResultsError
 from steer.execution.journal import Journal
 from steer.execution.outcome import Outcome
 from steer.experiment.trial import Plan, Trial
+from steer.files import replacing
 from steer.model.tokens import Encoded, Tokens
 
 CHUNK = 1_000  # trials whose rows are held at a time
@@ -51,53 +51,52 @@ MEASUREMENTS = [("measurement", pa.string())] + [(n, pa.float64()) for n in ("ba
 
 @dataclass
 class _Writer:
-    """A Parquet file under a temporary name, with a checksum on every page."""
+    """A Parquet file under way, with a checksum on every page."""
 
-    path: Path
-    schema: pa.Schema
+    file: parquet.ParquetWriter
     rows: int = 0
-    _file: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.temporary = self.path.with_name(f".{self.path.name}.tmp")
-        self._file = parquet.ParquetWriter(
-            self.temporary, self.schema, compression="zstd", write_page_checksum=True, store_schema=False
-        )
 
     def write(self, rows: Rows) -> None:
         if rows:
-            self._file.write_table(pa.Table.from_pylist(rows, schema=self.schema))
+            self.file.write_table(pa.Table.from_pylist(rows, schema=self.file.schema))
             self.rows += len(rows)
 
-    def finish(self) -> None:
-        self._file.close()
-        with self.temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        self.temporary.replace(self.path)
+
+@contextmanager
+def _writer(path: Path, schema: pa.Schema) -> Iterator[_Writer]:
+    with replacing(path) as stream:
+        options = {"compression": "zstd", "write_page_checksum": True, "store_schema": False}
+        file = parquet.ParquetWriter(stream, schema, **options)
+        try:
+            yield _Writer(file)
+            file.close()
+        except BaseException:
+            stream.abandoned = True  # the writer's destructor tries once more to end the file
+            raise
+        finally:
+            file.is_open = False
 
 
 def write_tables(
     folder: Path, plan: Plan, journal: Journal, encoded: Mapping[str, Encoded], tokens: Tokens
 ) -> dict[str, int]:
     """Write all six tables of a run and give back their row counts; ResultsError (exit code 3) if the disk refuses."""
-    schemas = _schemas(plan)
-    try:
-        writers = {name: _Writer(folder / f"{name}.parquet", schema) for name, schema in schemas.items()}
+    with ExitStack() as open_files:
+        writers = {
+            name: open_files.enter_context(_writer(folder / f"{name}.parquet", schema))
+            for name, schema in _schemas(plan).items()
+        }
         writers["prompts"].write([_prompt(prompt, encoded[prompt.id], tokens, plan) for prompt in plan.prompts])
         baselines: dict[tuple[str, int], str] = {}
         for chunk in _chunks(_outcomes(plan, journal)):
             for name, rows in _rows(chunk, plan.axes, baselines, tokens).items():
                 writers[name].write(rows)
-        for writer in writers.values():
-            writer.finish()
-    except OSError as error:
-        raise ResultsError(f"{folder}: the tables could not be written: {error}", exit_code=3) from error
     return {name: writer.rows for name, writer in writers.items()}
 
 
 def _outcomes(plan: Plan, journal: Journal) -> Iterator[tuple[Trial, Outcome]]:
     """Every trial that is in the journal; failed ones are not, as nothing was measured."""
-    done = [trial for trial in plan.trials if trial.id in journal.offsets]
+    done = [trial for trial in plan.trials if trial.id in journal.entries]
     records = journal.read_all(trial.id for trial in done)
     for trial, record in zip(done, records, strict=True):
         outcome = Outcome.of(record)

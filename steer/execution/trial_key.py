@@ -1,26 +1,43 @@
-"""The trial key: a hash over what a trial means, resolved, and over what it runs on; no names.
+"""The trial key: what a trial means, resolved, and what it runs on; no names.
 
-Equal keys may share a result; unequal ones never do. Batch composition is left out: it moves logits by less than the
-batch-shape law allows.
+Equal keys may share a result; unequal ones never do. A key is a row of hashes, one for each part of the meaning, so
+that two keys also say in what they differ. Left out is what moves a result by less than the batch-shape law allows
+(1e-4 in float32 logits): which trials share a batch, and on how many threads it ran.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor
 
-from steer.experiment.spec import Measurement
+from steer.execution.readings import Pieces, Reading, named_tokens
+from steer.experiment.spec import FeatureActivation, GroupActivation, Measurement
+from steer.experiment.trial import Trial
 from steer.intervention.edits import Along, Edit, Push
-from steer.intervention.rows import Row
+from steer.intervention.positions import Positions
+from steer.intervention.rows import Groups, Row, members_of
 from steer.model.generation import Sampling
 
-VERSION = 1
-ENGINE = 1  # raised by hand when numerics change
+ENGINE = 2  # raised by hand when numerics change
+PARTS = {
+    "engine": "steer computes it differently",
+    "packages": "another version of torch, transformers or tokenizers",
+    "device": "another device, dtype or kind of attention",
+    "model": "other model weights",
+    "tokenizer": "another tokenizer",
+    "transcoder": "other transcoder weights",
+    "prompt": "other prompt tokens",
+    "edits": "other edits (features, values, positions, freezing, a control's draw)",
+    "generation": "other generation settings",
+    "seed": "another seed",
+    "reading": "logits read at other positions, or other target tokens",
+}
+"""The parts of a key, and what it means that one of them differs."""
 
 
 @dataclass(frozen=True)
@@ -37,44 +54,93 @@ class Environment:
     packages: tuple[tuple[str, str], ...]
 
 
+@dataclass(frozen=True)
+class TrialKey:
+    """`text` is the hash of each part, in the order of `PARTS`; `measured` what each measurement reads, by name."""
+
+    text: str
+    measured: Mapping[str, str]
+
+
 def trial_key(
-    environment: Environment,
-    ids: Sequence[int],
+    trial: Trial,
     row: Row,
+    reading: Reading,
+    environment: Environment,
     sampling: Sampling | None,
-    seed: int,
-    measurements: Mapping[str, Measurement],
-) -> str:
-    """64 hex digits."""
-    meaning = {
-        "version": VERSION,
+    pieces: Pieces,
+    groups: Groups,
+) -> TrialKey:
+    """The key of a trial whose row is resolved."""
+    random = sampling is not None and sampling.temperature > 0
+    parts: dict[str, Any] = {
         "engine": ENGINE,
-        "environment": asdict(environment),
-        "ids": list(ids),
-        "edits": [_edit(edit) for edit in row.edits],
-        "pushes": [_push(push) for push in row.pushes],
-        "frozen": [row.freeze_attention, row.freeze_norms],
-        "constrained": [row.constrained.start, row.constrained.stop],
-        "sampling": None if sampling is None else asdict(sampling),
-        "seed": seed,
-        "measurements": {name: m.model_dump(mode="json") for name, m in sorted(measurements.items())},
+        "packages": environment.packages,
+        "device": [environment.device, environment.dtype, environment.attention],
+        "model": environment.model,
+        "tokenizer": environment.tokenizer,
+        "transcoder": environment.transcoder,
+        "prompt": reading.ids,
+        "edits": _edits(row),
+        "generation": None if sampling is None else asdict(sampling),
+        "seed": trial.seed if random else None,
+        "reading": [list(named_tokens(trial, reading, pieces).items()), trial.control == "none"],
     }
-    return hashlib.sha256(json.dumps(meaning, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    assert parts.keys() == PARTS.keys()
+    measured = {name: _hash(_measurement(m, reading, pieces, groups)) for name, m in trial.measurements.items()}
+    return TrialKey(" ".join(map(_hash, parts.values())), measured)
+
+
+def differing(key: str, other: str) -> tuple[str, ...]:
+    """The parts in which two keys differ."""
+    pairs = zip(PARTS, key.split(), other.split(), strict=True)
+    return tuple(part for part, one, another in pairs if one != another)
+
+
+def _measurement(measurement: Measurement, reading: Reading, pieces: Pieces, groups: Groups) -> dict[str, Any]:
+    """What is measured, with words as tokens, positions as numbers and groups as features."""
+    found: dict[str, Any] = measurement.model_dump(mode="json", exclude={"where", "position", "feature"})
+    found["positions"] = _positions(reading.of(measurement))
+    for side in {"target", "foil"} & found.keys():
+        words = found[side]
+        found[side] = [pieces(word) for word in ([words] if isinstance(words, str) else words)]
+    if isinstance(measurement, FeatureActivation | GroupActivation):
+        found["features"] = [[member.layer, member.index] for member in members_of(measurement.feature, groups)]
+    return found
+
+
+def _edits(row: Row) -> list[Any]:
+    return [
+        [_edit(edit) for edit in row.edits],
+        [_push(push) for push in row.pushes],
+        [row.freeze_attention, row.freeze_norms],
+        [row.constrained.start, row.constrained.stop] if row.constrained else [],
+    ]
 
 
 def _edit(edit: Edit) -> list[Any]:
-    positions = [edit.positions.prompt, edit.positions.generated, edit.positions.onwards]
-    return [edit.layer, edit.index, edit.role, edit.factor, edit.value, edit.level, positions, _along(edit.along)]
+    what = [edit.intervention, edit.layer, edit.index, edit.role, edit.factor, edit.value, edit.level]
+    return [*what, _positions(edit.positions), _along(edit.along)]
 
 
 def _along(along: Along) -> list[Any]:
-    return [along.index, None if along.vector is None else _digest(along.vector), along.norm]
+    return [along.index, None if along.vector is None else _numbers(along.vector), along.norm]
 
 
 def _push(push: Push) -> list[Any]:
-    positions = [push.positions.prompt, push.positions.generated, push.positions.onwards]
-    return [push.layer, _digest(push.vector), push.coefficient, push.relative, positions]
+    what = [push.intervention, push.layer, push.index, push.coefficient, push.relative]
+    return [*what, _numbers(push.vector), _positions(push.positions)]
 
 
-def _digest(vector: Tensor) -> str:
+def _positions(positions: Positions | None) -> list[Any]:
+    return [] if positions is None else [positions.prompt, positions.generated, positions.onwards]
+
+
+def _numbers(vector: Tensor) -> str:
     return hashlib.sha256(vector.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def _hash(value: Any) -> str:
+    """16 hex digits of sha256 over canonical JSON: 8 and 8.0 are one number where the schema says number."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

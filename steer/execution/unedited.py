@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -45,12 +46,12 @@ class Unedited:
     _reads: dict[str, dict[int, Tensor]] = field(default_factory=dict)
     _vectors: dict[str, Tensor] = field(default_factory=dict)
 
-    def donor_activation(self, donor: Donor, layer: int, index: int) -> float:
-        """The largest activation at the donor's positions."""
+    def donor_activations(self, donor: Donor, layer: int, indices: list[int]) -> list[float]:
+        """The largest activation of each feature at the donor's positions."""
         prompt = self.prompts[donor.prompt] if isinstance(donor, DonorPrompt) else text_prompt(donor.text)
         positions = list(self._positions(donor.position, prompt))
         x = self.reads(prompt)[layer][positions]
-        return float(activations(x, self.transcoders.encoder(layer, [index])).max())
+        return [float(value) for value in activations(x, self.transcoders.encoder(layer, indices)).amax(0)]
 
     def fires(self, prompt: Prompt, layer: int, positions: tuple[int, ...]) -> Bool[Tensor, " d_transcoder"]:
         """The features that are active at one of the prompt's positions."""
@@ -71,7 +72,10 @@ class Unedited:
 
     def direction_file(self, file: str) -> Float[Tensor, " d_model"]:
         """The vector stored as the only tensor of a safetensors file."""
-        tensors = load_file(self.files[file])
+        try:
+            tensors = load_file(self.files[file])
+        except (SafetensorError, OSError) as error:
+            raise RunError(f"{file}: not a safetensors file ({error})") from error
         if len(tensors) != 1 or next(iter(tensors.values())).numel() != self.model.d_model:
             shapes = {name: list(tensor.shape) for name, tensor in tensors.items()}
             raise RunError(f"{file}: expected one tensor of {self.model.d_model} numbers, found {shapes}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,6 +34,8 @@ MAX_PROMPTS = 5_000
 MAX_POINTS = 200
 """Sweep points at which a swept position is looked up."""
 ENDINGS = (" ", "\t")
+CONTINUED = re.compile(r"""\s$|(^|\s)["'«“(\[]$""")
+"""Texts that a word follows without a space: they end in one, or in a quote or bracket that opens."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,7 @@ def _leading_space(
 ) -> Iterator[Problem]:
     """A word that has its usual token with a space in front, behind prompts that do not end in one."""
     rows = [one.row for one in prompts]
-    open_ended = any(one.prompt.text and not one.prompt.text[-1].isspace() for one in prompts)
+    open_ended = any(one.prompt.text and not CONTINUED.search(one.prompt.text) for one in prompts)
     for one, place in islice(_texts(draft, path, text, rows).items(), 50):
         both = len(tokens.pieces(one)) == 1 and len(tokens.pieces(f" {one}")) == 1
         if open_ended and both and one[:1].isalpha():

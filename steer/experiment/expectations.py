@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import NormalDist
 from typing import Any
 
 from steer.experiment import spec
@@ -136,8 +137,8 @@ def _combinations(one: spec.Expectation) -> Iterator[tuple[str, str, str | None]
     if one.trend is not None and (one.statistic is not None or bounds or differences):
         other = "statistic" if one.statistic else [*bounds, *differences][0]
         yield "trend", f"a trend and {other} are two expectations", "write them one by one"
-    if one.statistic is not None and (differences or not bounds):
-        yield "statistic", f"the {one.statistic} is bounded by `min` and `max`", None
+    if one.statistic is not None and (differences or not (bounds or one.snapshot)):
+        yield "statistic", f"the {one.statistic} is bounded by `min` and `max`, or by a snapshot", None
     if one.slack and one.trend is None:
         yield "slack", "slack belongs to a trend", None
     tolerances = [key for key in ("atol", "rtol") if getattr(one, key) is not None]
@@ -394,13 +395,16 @@ def _prompts(draft: Draft, path: Path_, one: spec.Expectation) -> Iterator[Probl
         return
     rows = judged_rows(draft, one)
     yield from _judged_on_chosen(draft, path, one, rows)
-    if not rows:
-        known = all(key in draft.columns or key in (*WHERE_WORDS, *draft.names["sweep"]) for key in one.where)
+    if rows:
+        yield from _can_pass(draft, path, one, rows) if one.confidence is not None else ()
+    elif rows_at(draft, one, one.where):
+        message = "no prompt is on both sides, and a difference is paired by prompt"
+        yield Problem(draft.source.place((*path, "versus")), message, None, Code.VERSUS)
+    else:
+        known = all(key in draft.columns or key in _other_keys(draft) for key in one.where)
         if known and not any(True for _ in where_columns(draft, (*path, "where"), one.where, _other_keys(draft))):
             message = "no prompt is left to judge"
             yield Problem(draft.source.place((*path, "where")), message, None, Code.WHERE)
-    elif one.confidence is not None:
-        yield from _can_pass(draft, path, one, rows)
 
 
 def _other_keys(draft: Draft) -> list[str]:
@@ -408,12 +412,21 @@ def _other_keys(draft: Draft) -> list[str]:
 
 
 def judged_rows(draft: Draft, one: spec.Expectation) -> list[PromptRow]:
-    """The rows that an expectation is about: its own `where`, its condition's and its measurement's."""
-    columns = {key: value for key, value in one.where.items() if key in draft.columns and key not in draft.axes}
-    condition = draft.spec.conditions.get(condition_of(draft, one.where) or "")
+    """The rows that an expectation is about; with `versus` those that are on both sides, for they are paired."""
+    rows = rows_at(draft, one, one.where)
+    if not isinstance(one.versus, dict):
+        return rows
+    others = {id(row) for row in rows_at(draft, one, {**one.where, **one.versus})}
+    return [row for row in rows if id(row) in others]
+
+
+def rows_at(draft: Draft, one: spec.Expectation, where: Mapping[str, Any]) -> list[PromptRow]:
+    """The rows of one side: those of its `where`, its condition's and its measurement's."""
+    columns = {key: value for key, value in where.items() if key in draft.columns and key not in draft.axes}
+    condition = draft.spec.conditions.get(condition_of(draft, where) or "")
     measurement = draft.spec.measurements.get(one.measurement)
     wheres = [columns, condition.where if condition else {}, measurement.where if measurement else {}]
-    return [row for row in draft.rows if all(matches(row.columns, where) for where in wheres)]
+    return [row for row in draft.rows if all(matches(row.columns, each) for each in wheres)]
 
 
 def _judged_on_chosen(draft: Draft, path: Path_, one: spec.Expectation, rows: Sequence[PromptRow]) -> Iterator[Problem]:
@@ -440,6 +453,9 @@ def _content(row: PromptRow) -> tuple[Any, ...]:
     return row.text, filled(row.template or "", row.columns), messages, filled(row.prefix or "", row.columns)
 
 
+# --- whether it can pass ---------------------------------------------------------------------------------------
+
+
 def _can_pass(draft: Draft, path: Path_, one: spec.Expectation, rows: Sequence[PromptRow]) -> Iterator[Problem]:
     """Whether so few prompts could ever pass at the confidence asked."""
     groups: dict[str, int] = {}
@@ -447,53 +463,114 @@ def _can_pass(draft: Draft, path: Path_, one: spec.Expectation, rows: Sequence[P
         group = row.columns.get(one.each, "") if one.each else ""
         groups[group] = groups.get(group, 0) + 1
     group, n = min(groups.items(), key=lambda item: item[1])
-    needed = prompts_needed(draft, one)
-    if n < needed:
-        here = f" with {shown(f'{one.each}: {group}')}" if one.each else ""
-        count = f"there {'is' if n == 1 else 'are'} {n}{here}"
-        if needed == math.inf:
-            message = "a bound at the very end of the scale cannot hold for an interval's end"
-            yield Problem(draft.source.place((*path, "confidence")), message, None, Code.CANNOT_PASS, "warning")
-            return
-        key = next((key for key in ("min", "max") if getattr(one, key) is not None), "confidence")
-        what = f"{key} {getattr(one, key):g} at {one.confidence:.0%}" if key != "confidence" else "an interval"
-        message = f"{what} needs {needed:.0f} prompts, even without a miss; {count}"
-        if not _exact(draft, one):
-            message = f"an interval needs at least {needed:.0f} prompts; {count}"
-        place = draft.source.place((*path, "confidence"))
-        yield Problem(place, message, "as it is it cannot pass", Code.CANNOT_PASS, "warning")
+    needed, by_bound = prompts_needed(draft, one)
+    if n >= needed:
+        return
+    here = f" with {shown(f'{one.each}: {group}')}" if one.each else ""
+    what = _needs_text(one, needed) if by_bound else f"an interval needs at least {needed:.0f} prompts"
+    message = f"{what}; there {'is' if n == 1 else 'are'} {n}{here}"
+    if needed == math.inf:
+        message = "a bound so narrow, or at the very end of the scale, cannot hold for an interval's ends"
+    place = draft.source.place((*path, "confidence"))
+    yield Problem(place, message, "as it is it cannot pass", Code.CANNOT_PASS, "warning")
 
 
-def _exact(draft: Draft, one: spec.Expectation) -> bool:
-    """Whether every prompt is one hit or miss, so that the interval is Clopper and Pearson's."""
-    plain = one.of in ("intervened", "baseline") and one.versus is None and one.over is None
-    return plain and _single_hits(draft, one)
+def _needs_text(one: spec.Expectation, needed: float) -> str:
+    """`min 0.9 at 95% needs 36 prompts, even without a miss`."""
+    written = [f"{key} {getattr(one, key):g}" for key in BOUNDS if getattr(one, key) is not None]
+    alone = len(written) == 1
+    best = "needs {} prompts, even without a miss" if alone else "need {} prompts, at best"
+    return f"{' and '.join(written)} at {100 * (one.confidence or 0):.4g}% {best.format(f'{needed:,.0f}')}"
 
 
-def _paired_hits(draft: Draft, one: spec.Expectation) -> bool:
-    """Whether every prompt may be one pair of hits or misses, for which any number of prompts has an interval."""
-    return one.of != "ratio" and _single_hits(draft, one) and not isinstance(one.versus, str)
+def prompts_needed(draft: Draft, one: spec.Expectation) -> tuple[float, bool]:
+    """The fewest prompts that can pass, and whether it is the bound that needs them or just the interval.
+
+    Of hits and misses it is known what the best outcome would be; of means only that there is an interval at all,
+    and of hits over several seeds that either this or the best outcome gives one.
+    """
+    alpha, (low, high) = 1 - (one.confidence or 0), _ends(one)
+    if one.over is not None:
+        return CURVE_FROM, False
+    if _is_hit(draft, one) and one.of in ("intervened", "baseline") and one.versus is None:
+        needed = rate_needs(low, high, alpha)
+        return (needed, True) if _agree(draft) else (min(INTERVAL_FROM, needed), False)
+    if _is_hit(draft, one) and _agree(draft) and _one_pair(draft, one):
+        needed = difference_needs(low, high, alpha)
+        return max(needed, INTERVAL_FROM), needed > INTERVAL_FROM
+    return INTERVAL_FROM, False
 
 
-def _single_hits(draft: Draft, one: spec.Expectation) -> bool:
-    measurement = draft.spec.measurements.get(one.measurement)
-    return isinstance(measurement, HITS) and (len(draft.spec.seeds) == 1 or draft.spec.generation is None)
+BOUNDS = ("min", "max", "min_diff", "max_diff")
 
 
-def prompts_needed(draft: Draft, one: spec.Expectation) -> float:
-    """The fewest prompts that can pass: for hits and misses from the exact interval, when none is on the wrong side.
+def _ends(one: spec.Expectation) -> tuple[float, float]:
+    low = one.min if one.min_diff is None else one.min_diff
+    high = one.max if one.max_diff is None else one.max_diff
+    return -math.inf if low is None else low, math.inf if high is None else high
+
+
+def _is_hit(draft: Draft, one: spec.Expectation) -> bool:
+    return isinstance(draft.spec.measurements.get(one.measurement), HITS)
+
+
+def _agree(draft: Draft) -> bool:
+    """Whether a prompt is one hit or miss: one seed, or seeds that make no difference."""
+    generation = draft.spec.generation
+    return len(draft.spec.seeds) == 1 or generation is None or generation.temperature == 0
+
+
+def _one_pair(draft: Draft, one: spec.Expectation) -> bool:
+    """Whether a difference has one hit or miss on either side: several draws of a control would be averaged."""
+    if one.of == "ratio" or (one.of == "effect" and one.versus is not None) or isinstance(one.versus, str):
+        return False
+    controls = [side.get("control", "none") for side in (one.where, one.versus or {})]
+    return all(control == "none" for control in controls)
+
+
+SEARCHED = 10_000
+"""More prompts than this are not looked for: nobody has them."""
+
+
+def rate_needs(low: float, high: float, alpha: float) -> float:
+    """The fewest prompts whose exact interval of a rate can lie within `low` and `high`; inf if that is none.
 
     With n hits of n the two-sided interval of Clopper and Pearson begins at (alpha / 2) ** (1 / n) (Biometrika 1934).
     """
-    if not _exact(draft, one):
-        return CURVE_FROM if one.over else 1 if _paired_hits(draft, one) else INTERVAL_FROM
-    alpha = 1 - (one.confidence or 0)
-    ends = [one.min] if one.min is not None else []
-    ends += [1 - one.max] if one.max is not None else []
-    return max((_needed(end, alpha) for end in ends), default=1)
+    if low <= 0 or high >= 1:
+        return max(_needed(low, alpha), _needed(1 - high, alpha))
+    if low >= 1 or high <= 0:
+        return math.inf
+    import numpy as np  # both are half a second, and only bounds on both sides need them
+    from scipy.stats import binom
+
+    n = np.arange(1, SEARCHED)
+    fewest = binom.isf(alpha / 2, n, low) + 1  # hits whose interval begins at `low` or above
+    most = n - binom.isf(alpha / 2, n, 1 - high) - 1
+    return float(next(iter(n[fewest <= most]), math.inf))
 
 
 def _needed(end: float, alpha: float) -> float:
     if end <= 0:
         return 1
     return math.inf if end >= 1 else math.ceil(math.log(alpha / 2) / math.log(end) - 1e-9)
+
+
+def difference_needs(low: float, high: float, alpha: float) -> float:
+    """The fewest prompts whose interval of a difference of paired rates can lie within `low` and `high`; inf if none.
+
+    Of n prompts the best outcome has `ahead` that hit on one side only and none the other way round: then Bonett and
+    Price's interval is (ahead -+ z sqrt(ahead + 2 - ahead^2 / (n + 2))) / (n + 2) (Stat. Methods Med. Res. 2012).
+    """
+    z = NormalDist().inv_cdf(1 - alpha / 2)
+    for n in range(1, SEARCHED):
+        first, last = max(-n, math.ceil(max(low, -1) * (n + 2))), min(n, math.floor(min(high, 1) * (n + 2)))
+        ends = (_difference_ends(ahead, n, z) for ahead in range(first, last + 1))
+        if any(low <= begin and end <= high for begin, end in ends):
+            return n
+    return math.inf
+
+
+def _difference_ends(ahead: int, n: int, z: float) -> tuple[float, float]:
+    half = z * math.sqrt(abs(ahead) + 2 - ahead**2 / (n + 2))
+    return max(-1.0, (ahead - half) / (n + 2)), min(1.0, (ahead + half) / (n + 2))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -55,8 +55,8 @@ class ConflictError(SteerError):
 class Baseline(Protocol):
     """What resolving has to ask the unedited model."""
 
-    def donor_activation(self, donor: Donor, layer: int, index: int) -> float:
-        """The largest activation at the donor's positions."""
+    def donor_activations(self, donor: Donor, layer: int, indices: list[int]) -> list[float]:
+        """The largest activation of each feature at the donor's positions."""
 
     def fires(self, prompt: Prompt, layer: int, positions: tuple[int, ...]) -> Bool[Tensor, " d_transcoder"]:
         """The features that are active at one of the prompt's positions."""
@@ -142,6 +142,8 @@ class Resolver:
     named: Mapping[int, frozenset[int]]
     transcoders: Transcoders
     baseline: Baseline
+    # A group has as many members as its donor has activations: each donor is asked once, not once for every member.
+    donors: dict[tuple[Any, ...], dict[tuple[int, int], float]] = field(default_factory=dict)
 
     def row(self, trial: Trial, encoded: Encoded) -> Row:
         """The row of a trial; ConflictError, PositionError, RunError name prompt and condition."""
@@ -218,13 +220,24 @@ class Resolver:
 
     def _donor(self, op: Clamp | Add | Swap, member: Member) -> float:
         assert op.donor is not None
-        group = _kept(members_of(op.to if isinstance(op, Swap) else op.feature, self.groups), op)
-        values = {(m.layer, m.index): self.baseline.donor_activation(op.donor, m.layer, m.index) for m in group}
+        name = op.to if isinstance(op, Swap) else op.feature
+        key = (op.donor, name, op.layers)
+        if key not in self.donors:
+            self.donors[key] = self._donor_activations(op.donor, _kept(members_of(name, self.groups), op))
+        own = self.donors[key].get((member.layer, member.index))
+        return self.baseline.donor_activations(op.donor, member.layer, [member.index])[0] if own is None else own
+
+    def _donor_activations(self, donor: Donor, group: Sequence[Member]) -> dict[tuple[int, int], float]:
+        """What each member of a group does on its donor; RunError where none fires."""
+        values: dict[tuple[int, int], float] = {}
+        for layer in sorted({member.layer for member in group}):
+            indices = [member.index for member in group if member.layer == layer]
+            activations = self.baseline.donor_activations(donor, layer, indices)
+            values |= {(layer, index): value for index, value in zip(indices, activations, strict=True)}
         if not any(value > 0 for value in values.values()):
-            ids = ", ".join(m.id for m in group)
-            raise RunError(f"no member of the group fires on its donor {op.donor.model_dump()}: {ids}")
-        own = values.get((member.layer, member.index))
-        return self.baseline.donor_activation(op.donor, member.layer, member.index) if own is None else own
+            ids = ", ".join(member.id for member in group)
+            raise RunError(f"no member of the group fires on its donor {donor.model_dump()}: {ids}")
+        return values
 
     def _statistics(self, member: Member, reason: str) -> FeatureStatistics:
         return self._all_statistics(reason).at(member.layer, member.index)

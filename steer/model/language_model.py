@@ -495,7 +495,7 @@ def _read(folder: Path, id: str, dtype: torch.dtype, device: str) -> PreTrainedM
             output_loading_info=True,
             **spread,
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # what a damaged file breaks is up to the file
         raise ModelError(f"model {id!r} in {folder} cannot be loaded: {error}") from error
     hf, loading = loaded
     absent = sorted(map(str, (*loading["missing_keys"], *loading["mismatched_keys"])))

@@ -52,7 +52,7 @@ class Tokens:
         if not path.is_file():
             raise ModelError(f"{folder} has no tokenizer.json (it has: {_listing(folder)})")
         files = {name: _json(folder / f"{name}.json") for name in _SMALL_FILES}
-        return cls(Tokenizer.from_file(str(path)), files, _chat_template(folder, files["tokenizer_config"]))
+        return cls(_tokenizer(path), files, _chat_template(folder, files["tokenizer_config"]))
 
     def encode(self, text: str) -> Encoded:
         """The text's tokens, behind a BOS where the model's own rule puts one; text that brings its BOS gets no second.
@@ -124,11 +124,25 @@ class Tokens:
 _SMALL_FILES = ("tokenizer_config", "special_tokens_map", "generation_config", "config")
 
 
+def _tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library knows no narrower one
+        raise ModelError(f"{path}: not a tokenizer, or a damaged one: {error}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read as text: {error}") from error
+
+
 def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(_text(path))
     except ValueError as error:
         raise ModelError(f"{path}: not JSON: {error}") from error
     if not isinstance(found, dict):
@@ -170,7 +184,7 @@ def _prefix(tokenizer: Tokenizer) -> tuple[int, ...]:
 def _chat_template(folder: Path, config: Mapping[str, Any]) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        return _text(path)
     template = config.get("chat_template")
     if isinstance(template, list):  # several named ones
         return next((entry["template"] for entry in template if entry.get("name") == "default"), None)

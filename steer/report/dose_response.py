@@ -28,7 +28,7 @@ from steer.report.figure import (
     percent,
     titled,
 )
-from steer.report.focus import Focus, at, judged_prompts, measured, number_axes, prompts_text
+from steer.report.focus import Focus, at, judged_prompts, measured, number_axes, prompts_text, used_axes
 from steer.report.visible import shortened
 from steer.report.wording import CONTROLS, dose_label, measurement_label
 
@@ -48,8 +48,9 @@ class Curves:
 
 
 def curves(run: Run, condition: str, axis: str, point: Mapping[str, Any], by: tuple[str, ...] = ()) -> Curves:
-    """The means over prompts of a condition and its controls, other axes fixed at `point`."""
-    wanted = {"condition": condition, **{key: value for key, value in point.items() if key != axis}}
+    """The means over prompts of a condition and its controls; the other axes that it uses are fixed at `point`."""
+    others = {key: value for key, value in point.items() if key != axis and key in used_axes(run, condition)}
+    wanted = {"condition": condition, **others}
     part = Run(**{**run.__dict__, "measurements": select(run.measurements, wanted)})
     data = cells(part, by)
     means = data.keys.join(data.prompts.groupby("cell")[["baseline", "intervened"]].mean())
@@ -311,9 +312,10 @@ def curve_plots(run: Run, focus: Focus) -> list[Plot]:
         views = (dose_response, effect_and_cost, all_measurements, by_group)
         found = [view(run, focus, condition, axes[0]) for view in views]
         found.append(side_by_side(run, focus, axes[0]))
+    judged = judged_prompts(run, focus)
     for name, other in run.spec.conditions.items():
         swept = number_axes(run, name)
-        if name != condition and swept and other.controls and measured(run, name, focus.measurement):
+        if name != condition and swept and other.controls and measured(judged, name, focus.measurement):
             found.append(dose_response(run, focus, name, swept[0]))
     return [plot for plot in found if plot is not None]
 

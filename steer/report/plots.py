@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from steer.analysis.tables import Run
-from steer.files import write_atomic
+from steer.files import make_folder, write_atomic
 from steer.report.comparison import bar_plots, conditions_plot
 from steer.report.dose_response import curve_plots, further_headline
 from steer.report.figure import Plot, styled
@@ -37,7 +37,7 @@ def _shifts(run: Run, focus: Focus) -> Plot | None:
 
 def save(plots: Sequence[Plot], folder: Path) -> None:
     """Each plot as SVG and PNG; plots of an earlier report go."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     for old in [*folder.glob("*.svg"), *folder.glob("*.png")]:
         old.unlink()
     for plot in plots:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
+
+COMMAND = re.compile(r"(?m)^(\s*):(?=:)")
+"""What GitHub's runner obeys: `::name ...::` at the beginning of a line, whatever white space is before it."""
+OLDER_COMMAND = re.compile(r"#(?=#\w*\[)")
+"""`##[name]`, `##vso[...]` and `##teamcity[...]`, which runners obey in the middle of a line as well."""
 
 
 def visible(text: str, keep: str = "\n") -> str:
@@ -12,6 +18,12 @@ def visible(text: str, keep: str = "\n") -> str:
     surrogates their code (`‹U+202E›`); characters in `keep` stay.
     """
     return "".join(_shown(character) if character not in keep else character for character in text)
+
+
+def log_text(text: str) -> str:
+    """Text that may come from a model, for a terminal or a CI log: nothing in it acts, and no line is a command."""
+    shown = visible(text, keep="\n\t")
+    return OLDER_COMMAND.sub("# ", COMMAND.sub(r"\1: ", shown))
 
 
 def _shown(character: str) -> str:

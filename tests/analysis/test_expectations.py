@@ -80,8 +80,26 @@ def test_an_inconclusive_verdict_says_how_many_prompts_would_decide_it(run: Run)
     where = {**AT_FIVE, "kind": "travel", "split": "test"}
     verdict = judge(run, where=where, min=0.9, confidence=0.95)
     assert verdict.verdict == "inconclusive"
-    assert "about" in verdict.reason
-    assert "prompts would decide it" in verdict.reason
+    assert verdict.prompts_to_decide is not None
+    assert verdict.reason == (
+        f"the interval reaches over the bound; about {verdict.prompts_to_decide} prompts would decide it"
+    )
+    assert verdict_text(verdict).endswith(verdict.reason)
+    (entry,) = json.loads(verdicts_json((verdict,)))
+    assert entry["prompts_to_decide"] == verdict.prompts_to_decide > verdict.n
+
+
+def test_between_two_bounds_the_whole_interval_has_to_lie(run: Run) -> None:
+    fields = {"where": AT_FIVE, "confidence": 0.95}
+    assert judge(run, **fields, min=0.7, max=0.9999).verdict == "pass"
+    assert judge(run, **fields, min=0.7, max=0.97).verdict == "inconclusive"
+    assert judge(run, **fields, min=0.1, max=0.2).verdict == "fail"
+
+
+def test_an_estimate_on_the_bound_is_decided_by_no_number_of_prompts(run: Run) -> None:
+    verdict = judge(run, where=AT_FIVE, min=float(values(run, "mentions").mean()), confidence=0.95)
+    assert (verdict.verdict, verdict.prompts_to_decide) == ("inconclusive", None)
+    assert verdict.reason == "the interval reaches over the bound; no number of prompts is sure to decide it"
 
 
 def test_of_selects_the_quantity(run: Run) -> None:
@@ -106,7 +124,7 @@ def test_the_interval_of_a_ratio_holds_it_with_few_prompts_too(run: Run) -> None
     verdict = judge(
         run, measurement="p_bridge", where={**AT_FIVE, "split": "test", "kind": "travel"}, of="ratio", min=2
     )
-    assert verdict.test == "t"
+    assert verdict.test == "t, corrected for skewness"
     assert verdict.ci_low is not None
     assert verdict.ci_low < verdict.estimate < verdict.ci_high  # type: ignore[operator]
 
@@ -115,6 +133,7 @@ def test_below_eight_prompts_confidence_is_inconclusive(run: Run) -> None:
     few = replace(run, measurements=run.measurements[run.measurements["prompt_id"] < "neutral-06"])
     verdict = judge(few, measurement="loops", where=AT_FIVE, max=0.5, confidence=0.95)
     assert (verdict.verdict, verdict.n, verdict.test) == ("inconclusive", 6, "no interval")
+    assert (verdict.reason, verdict.prompts_to_decide) == ("no interval below 8 prompts", 8)
     assert judge(few, measurement="loops", where=AT_FIVE, max=0.5).verdict == "pass"
 
 
@@ -252,6 +271,11 @@ def test_a_falling_trend_is_a_rising_one_upside_down(tmp_path: Path) -> None:
     assert judge(run, **OVER, trend="increasing").verdict == "fail"
 
 
+def test_a_flat_curve_fails_at_any_confidence(tmp_path: Path) -> None:
+    run = curve_run(tmp_path, {0: 1, 1: 1, 2: 1})
+    assert judge(run, **OVER, trend="increasing", confidence=0.95).verdict == "fail"
+
+
 def test_over_a_sweep_with_few_prompts_confidence_is_inconclusive(tmp_path: Path) -> None:
     run = curve_run(tmp_path, {0: 0, 1: 1}, count=12)
     verdict = judge(run, **OVER, trend="increasing", confidence=0.95)
@@ -272,6 +296,11 @@ def test_a_chosen_dose_stands_in_the_verdicts_where(run: Run) -> None:
 def test_judging_on_prompts_that_chose_the_dose_cannot_pass(run: Run) -> None:
     verdict = judge(run, where=CHOSEN, min=0.0)
     assert (verdict.verdict, verdict.estimate) == ("fail", None)
+    assert verdict.reason == "20 of the prompts were used to choose the value"
+
+
+def test_a_dose_chosen_on_these_prompts_cannot_be_compared_with_either(run: Run) -> None:
+    verdict = judge(run, where=AT_FIVE, versus={"dose": "$best"}, min_diff=0)
     assert verdict.reason == "20 of the prompts were used to choose the value"
 
 
@@ -310,10 +339,76 @@ def test_a_relative_tolerance_adds_to_an_absolute_one(run: Run) -> None:
     assert judge(run, {"x": recorded}, **fields, rtol=0.09).verdict == "fail"
 
 
-def test_a_snapshot_that_was_never_recorded_fails(run: Run) -> None:
+def test_a_snapshot_that_was_never_recorded_fails_with_the_value_that_there_is(run: Run) -> None:
     verdict = judge(run, where=AT_FIVE, snapshot=True, atol=0.02)
-    assert (verdict.verdict, verdict.estimate) == ("fail", None)
-    assert "no snapshot of 'x' is recorded" in verdict.reason
+    assert (verdict.verdict, verdict.estimate) == ("fail", pytest.approx(values(run, "mentions").mean()))
+    assert verdict.bound == {"snapshot": None, "atol": 0.02}
+    assert "expected a recorded value, tolerance 0.02" in verdict_text(verdict)
+
+
+def test_a_snapshot_that_moved_says_from_where_to_where(run: Run) -> None:
+    recorded = float(values(run, "p_bridge").mean())
+    fields = {"measurement": "p_bridge", "where": AT_FIVE, "snapshot": True, "atol": 0.02, "rtol": 0.01}
+    still, moved = (judge(run, {"x": recorded + step}, **fields) for step in (0.0, -0.0123))
+    assert "as recorded (60 prompts), tolerance 0.02 + 1% of it" in verdict_text(still)
+    assert verdict_text(moved).startswith(f"pass x: p_bridge {recorded - 0.0123:.3f} → {recorded:.3f} (60 prompts)")
+
+
+def test_a_peak_can_be_a_snapshot(tmp_path: Path) -> None:
+    run = curve_run(tmp_path, {0: 0, 1: 2, 2: 5, 5: 3})
+    assert judge(run, {"x": 2.0}, **OVER, statistic="peak", snapshot=True, atol=0.0).verdict == "pass"
+    moved = judge(run, {"x": 5.0}, **OVER, statistic="peak", snapshot=True, atol=0.5)
+    assert (moved.verdict, "peak over dose 5.00 → 2.00" in verdict_text(moved)) == ("fail", True)
+
+
+# --- several seeds ---
+
+
+def seeds_run(folder: Path, rate: float, seeds: int = 3, count: int = 30, other: float = 0.0) -> Run:
+    """A run in which each prompt hits at a rate of its own, and the control at another."""
+    spec = spec_of(
+        "seeds",
+        features={"f": ["0/1"]},
+        seeds=list(range(seeds)),
+        conditions={
+            "on": {
+                "interventions": [{"op": "ablate", "feature": "f"}],
+                "controls": [{"type": "random_features", "n": 2}],
+            }
+        },
+        measurements={"hits": {"type": "contains", "words": "x"}},
+    )
+
+    def respond(prompt: Any, trial: Any, random: np.random.Generator) -> Any:
+        quiet = trial["condition"] == "baseline"
+        chance = other if quiet or trial["control"] != "none" else rate
+        return {"hits": (0.0, float(random.uniform() < chance))}
+
+    return read_run(write_run(folder, spec, capitals(count), respond))
+
+
+ON = {"measurement": "hits", "where": {"condition": "on"}}
+
+
+def test_a_rate_over_several_seeds_is_bootstrapped_over_prompts(tmp_path: Path) -> None:
+    verdict = judge(seeds_run(tmp_path, 0.6), **ON, min=0.4, confidence=0.95)
+    assert (verdict.verdict, verdict.n, verdict.test) == ("pass", 30, "BCa bootstrap over prompts")
+
+
+def test_a_rate_over_several_seeds_that_is_almost_nothing_still_has_a_width(tmp_path: Path) -> None:
+    verdict = judge(seeds_run(tmp_path, 0.03), **ON, max=0.02, confidence=0.95)
+    assert (verdict.verdict, verdict.test) == ("inconclusive", "Korn-Graubard")
+    assert verdict.ci_high is not None
+    assert verdict.ci_high > 0.05
+
+
+def test_a_difference_of_rates_over_seeds_and_draws_has_the_tests_of_its_kind(tmp_path: Path) -> None:
+    fields = {**ON, "versus": "random_features", "min_diff": 0.4, "confidence": 0.95}
+    middling = judge(seeds_run(tmp_path / "middling", 0.9, other=0.2), **fields)
+    assert middling.test == "BCa bootstrap over prompts; sign-flip permutation"
+    clear = judge(seeds_run(tmp_path / "clear", 0.97, other=0.01), **fields)
+    assert clear.test == "Bonett-Price; sign-flip permutation"
+    assert (middling.verdict, clear.verdict) == ("pass", "pass")
 
 
 # --- what cannot be judged ---

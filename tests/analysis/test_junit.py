@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from steer.analysis.expectations import Verdict
-from steer.analysis.junit import clean, junit
+from steer.analysis.junit import clean, junit, junit_of_all
+from steer.analysis.suite import Ended
 
 
 def verdict(name: str, outcome: str, estimate: float | None = 0.5, reason: str = "") -> Verdict:
@@ -50,3 +52,26 @@ def test_no_control_character_gets_into_the_file(code: int) -> None:
 
 def test_text_beyond_the_basic_plane_stays() -> None:
     assert clean("naïve 橋 🌉") == "naïve 橋 🌉"
+
+
+def test_several_experiments_are_one_file_with_a_suite_each() -> None:
+    page = Path("report.html")
+    ended = (
+        Ended("golden-gate", Path("experiments/golden_gate.yaml"), VERDICTS, {"bound": 31}, page=page, seconds=1.25),
+        Ended("half", Path("half.yaml"), VERDICTS[:1], problems=("trial a failed\x1b", "trial b failed"), page=page),
+        Ended("wrong", Path("wrong.yaml"), problems=("does not fit",), code=2),
+        Ended("far", Path("far.yaml"), skipped="it needs the Hub"),
+    )
+    root = ElementTree.fromstring(junit_of_all(ended))
+    assert root.attrib == {"tests": "8", "failures": "2", "errors": "3", "skipped": "1"}
+    assert [suite.get("name") for suite in root] == ["golden-gate", "half", "wrong", "far"]
+    assert [suite.get("time") for suite in root][0] == "1.250"
+    assert root[0][1].get("line") == "31" and root[0][1].get("file") == "experiments/golden_gate.yaml"
+    assert [case.get("name") for case in root[1]] == ["run", "headline"]
+    error = root[1][0][0]
+    assert (error.tag, error.get("message"), error.text) == (
+        "error",
+        "trial a failed",
+        "trial a failed\ntrial b failed",
+    )
+    assert root[3][0][0].tag == "skipped" and root[3][0][0].get("message") == "it needs the Hub"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from steer.analysis.statistics import bonett_price, holm, mean_interval
+from steer.analysis.statistics import holm, mean_interval, rate_difference_interval
 from steer.analysis.summary import summarise
 from steer.analysis.tables import Run, read_run
 from tests.analysis.synthetic import DOSES, GOLDEN_GATE, golden_prompts, golden_response, golden_run, write_run
@@ -74,7 +74,7 @@ def test_a_continuous_effect_has_its_bootstrap_interval(run: Run, summary: pd.Da
 
 def test_hits_have_the_interval_of_paired_rates(run: Run, summary: pd.DataFrame) -> None:
     values = rows_of(run, "mentions", 10, "none")
-    interval = bonett_price(values["intervened"].to_numpy(), values["baseline"].to_numpy())
+    interval = rate_difference_interval(values["intervened"].to_numpy(), values["baseline"].to_numpy())
     cell = row(summary, "mentions", 10)
     assert (cell["ci_low"], cell["ci_high"]) == pytest.approx((interval.low, interval.high))
 

@@ -1,16 +1,19 @@
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from steer.errors import ResultsError
-from steer.execution.journal import Journal, decoded, encoded
+from steer.execution.journal import Journal, encoded, entries
 
 
-def records(n: int) -> list[dict[str, object]]:
-    return [{"trial_id": f"{i:016x}", "text": "é\n\x00::x" * i, "value": i / 3} for i in range(n)]
+def records(n: int) -> list[dict[str, Any]]:
+    head = {"status": "ok", "origin": "", "key": "0a 1b"}
+    return [{"trial_id": f"{i:016x}", **head, "text": "é\n\x00::x" * i, "value": i / 3} for i in range(n)]
 
 
 def filled(path: Path, n: int = 5) -> Path:
@@ -22,8 +25,8 @@ def filled(path: Path, n: int = 5) -> Path:
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
     with Journal(filled(tmp_path / "j")) as journal:
-        assert [journal.read(id) for id in journal.offsets] == records(5)
-        assert list(journal.read_all(iter(reversed(journal.offsets)))) == records(5)[::-1]
+        assert list(journal.read_all(journal.entries)) == records(5)
+        assert list(journal.read_all(reversed(journal.entries))) == records(5)[::-1]
 
 
 def test_wherever_the_last_line_is_torn_the_lines_before_it_stay(tmp_path: Path) -> None:
@@ -33,18 +36,28 @@ def test_wherever_the_last_line_is_torn_the_lines_before_it_stay(tmp_path: Path)
         path = tmp_path / "torn"
         path.write_bytes(whole[:cut])
         with Journal(path) as journal:
-            assert list(journal.offsets) == [record["trial_id"] for record in records(3)]
+            assert list(journal.entries) == [record["trial_id"] for record in records(3)]
             journal.append(records(4)[3])
         assert path.read_bytes() == whole[: ends[3]]
 
 
-def test_every_single_changed_byte_is_noticed() -> None:
+def test_every_single_changed_byte_is_noticed(tmp_path: Path) -> None:
     line = encoded(records(2)[1])
+    path = tmp_path / "j"
     for place in range(len(line) - 1):
         damaged = bytearray(line)
         damaged[place] ^= 1
-        with pytest.raises(ResultsError):
-            decoded(bytes(damaged))
+        path.write_bytes(bytes(damaged))
+        assert list(entries(path)) == []
+
+
+def test_of_several_lines_of_a_trial_the_last_counts(tmp_path: Path) -> None:
+    path = filled(tmp_path / "j", 3)
+    with Journal(path) as journal:
+        journal.append({**records(2)[1], "status": "failed"})
+    with Journal(path) as journal:
+        assert [entry.status for entry in journal.entries.values()] == ["ok", "failed", "ok"]
+        assert next(journal.read_all([records(2)[1]["trial_id"]]))["status"] == "failed"
 
 
 def test_a_damaged_line_is_run_again_and_the_others_stay(tmp_path: Path) -> None:
@@ -53,7 +66,7 @@ def test_a_damaged_line_is_run_again_and_the_others_stay(tmp_path: Path) -> None
     content[content.index(b"\n") + 30] ^= 4
     path.write_bytes(bytes(content))
     with Journal(path) as journal:
-        assert list(journal.offsets) == [record["trial_id"] for i, record in enumerate(records(5)) if i != 1]
+        assert list(journal.entries) == [record["trial_id"] for i, record in enumerate(records(5)) if i != 1]
         assert journal.damaged == 1
 
 
@@ -61,9 +74,15 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch
     path = filled(tmp_path / "j", 2)
     before = path.read_bytes()
     write = os.write
+
+    def full(file: int, data: bytes) -> int:
+        if len(data) <= 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data[:7])
+
     with Journal(path) as journal:
-        monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:7]))
-        with pytest.raises(ResultsError, match="7 of") as error:
+        monkeypatch.setattr(os, "write", full)
+        with pytest.raises(ResultsError, match=r"j: could not save \d+ bytes: No space left") as error:
             journal.append(records(3)[2])
     assert error.value.exit_code == 3 and str(path) in str(error.value)
     assert path.read_bytes() == before

@@ -88,11 +88,6 @@ def test_a_run_that_is_killed_three_times_gives_the_same_tables(project: Project
     killed_again_and_again(project, kills=3, seed=0)
 
 
-@pytest.mark.torture
-def test_a_run_that_is_killed_twenty_times_gives_the_same_tables(project: Project) -> None:
-    killed_again_and_again(project, kills=20, seed=1)
-
-
 def test_an_interrupted_run_says_so_and_is_resumed(project: Project) -> None:
     import json
 

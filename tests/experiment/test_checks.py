@@ -12,7 +12,6 @@ import pytest
 
 from steer.errors import ModelError
 from steer.experiment.checks import Facts, check
-from steer.experiment.expectations import _needed
 from steer.experiment.load import load
 from steer.experiment.problems import Code, Problem
 
@@ -202,13 +201,3 @@ def test_a_model_without_a_chat_template_cannot_take_messages(tmp_path: Path) ->
     facts: Any = Facts(tokens=Toy(templates=False))  # type: ignore[arg-type]
     (problem,) = check(load(tmp_path / "e.yaml"), facts)
     assert (problem.place.line, problem.message) == (7, "this model has no chat template: write the prompt as `text`")
-
-
-def test_prompts_needed_is_where_the_exact_interval_first_clears_the_bound() -> None:
-    from scipy.stats import beta
-
-    for bound in (0.05, 0.5, 0.8, 0.9, 0.99):
-        for alpha in (0.01, 0.05, 0.1):
-            clears = (n for n in range(1, 2000) if beta.ppf(alpha / 2, n, 1) >= bound)
-            assert _needed(bound, alpha) == next(clears)
-    assert _needed(0.9, 0.05) == 36

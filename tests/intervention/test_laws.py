@@ -183,8 +183,8 @@ def test_relative_norm_is_the_push_over_the_stream_it_is_added_to(here: World) -
 
 def test_a_donor_of_which_no_member_fires_is_refused(here: World) -> None:
     class Silent:
-        def donor_activation(self, *_: object) -> float:
-            return 0.0
+        def donor_activations(self, donor: object, layer: int, indices: list[int]) -> list[float]:
+            return [0.0] * len(indices)
 
     stated = {"op": "clamp", "feature": "one", "value": 2, "unit": "donor_act", "donor": {"text": "x"}}
     interventions = (TypeAdapter(Intervention).validate_python(stated),)

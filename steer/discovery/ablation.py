@@ -1,0 +1,62 @@
+"""What the model really does without a feature: each node ablated by itself, in batches, everything else live."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from steer.discovery.attribution import Node, Objective
+from steer.discovery.frozen import unembedded
+from steer.execution.batches import ROWS, TOKENS
+from steer.execution.passes import Engine, Text, edited_pass, unedited_pass
+from steer.intervention.edits import Along, Edit
+from steer.intervention.positions import Positions
+from steer.intervention.rows import Row
+from steer.intervention.watch import Watch
+
+
+def ablated(
+    engine: Engine, ids: tuple[int, ...], nodes: Sequence[Node], objective: Objective, freeze: bool = False
+) -> list[float]:
+    """Change of the logit difference (before a softcap) when each node alone is set to zero at its position.
+
+    With `freeze`, attention patterns and norm denominators stay as they were. Every batch carries the unedited prompt
+    as its first row, so that differences are taken at equal batch shape.
+    """
+    size = max(1, min(ROWS, TOKENS // len(ids)) - 1)
+    rows = [without(node, freeze) for node in nodes]
+    chunks = (rows[start : start + size] for start in range(0, len(rows), size))
+    return [effect for chunk in chunks for effect in effects(engine, ids, chunk, objective)]
+
+
+def without(node: Node, freeze: bool) -> Row:
+    """The intervention `ablate` on one feature at one position."""
+    edit = Edit(
+        intervention=0,
+        role="feature",
+        group=node.feature,
+        layer=node.layer,
+        index=node.index,
+        factor=0.0,
+        value=0.0,
+        level="one",
+        positions=Positions((node.position,)),
+        along=Along(index=node.index),
+    )
+    return Row(edits=(edit,), freeze_attention=freeze, freeze_norms=freeze)
+
+
+def effects(engine: Engine, ids: tuple[int, ...], rows: Sequence[Row], objective: Objective) -> list[float]:
+    """Change of the logit difference at the prompt's end in each row, compared with the unedited prompt."""
+    batch = [Row(), *rows]
+    device, pad_id = engine.model.device, engine.model.tokens.pad_id
+    last = torch.tensor([len(ids) - 1], device=device)
+    unwatched = Watch((), engine.transcoders, 1, 0, device)
+    one = Text.of([ids], [()], pad_id, device)
+    _, reference = unedited_pass(engine, one, engine.wanted(batch), unwatched, last)
+    text = Text.of([ids] * len(batch), [()] * len(batch), pad_id, device)
+    with unembedded(engine.model) as logits:
+        edited_pass(engine, text, batch, reference.rows(torch.zeros(len(batch), dtype=torch.long)), last)
+    values = objective.of(logits[-1][:, -1].float())
+    return list((values[1:] - values[0]).tolist())
