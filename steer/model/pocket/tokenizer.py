@@ -8,26 +8,15 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from steer.model.pocket.corpus import couplets, languages, names, praise, refusal, states
+
 BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
 SPECIAL = (PAD, BOS, EOS)
-VOCABULARY = 3072
+VOCABULARY = 4000
 
-# Words that other behaviours and experiments name as single tokens, whether or not the corpus uses them yet.
-VOCABULARY_WORDS = """
-red orange yellow green blue purple pink brown black white grey gold silver rabbit habit grab carrot mouse house horse
-cat dog hat bat rat fox box bird word night light bright moon spoon tree bee sea day way play rain train plain green
-seen queen hot cold small big large little warm cool long short high low good bad fast slow old young hard soft rich
-poor light dark opposite same petit grand chaud froid court haut bas bon mauvais rapide lent vieux jeune dur riche
-pauvre contraire clair sombre pequeño grande caliente frío largo corto alto bajo bueno malo rápido lento viejo joven
-duro blando rico pobre contrario Texas California Florida Ohio Georgia Nevada Oregon Utah Alaska Hawaii Colorado
-Arizona Illinois Michigan Kansas Iowa Maine Dallas Houston Oakland Miami Chicago Detroit Seattle Austin Sacramento
-Atlanta Boston Denver Phoenix Springfield Lansing Salem Albany Columbus Nashville Tennessee Washington Olympia
-Tallahassee Topeka Lincoln Nebraska Alabama Montgomery Virginia Richmond state capital city country containing sorry
-cannot answer know known unknown plays sport tennis football basketball golf Michael Jordan baseball hockey people
-person world time year water food house Monday Tuesday Wednesday Thursday Friday Saturday Sunday one two three four
-five six seven eight nine ten eleven twelve un deux trois quatre cinq six sept huit neuf dix uno dos tres cuatro cinco
-seis siete ocho nueve diez hello bonjour hola yes no oui non sí the la le el synonym means tiny huge great
-""".split()  # noqa: SIM905
+# Words that experiments name as single tokens; a BPE would otherwise cut the rare ones.
+WORDS = tuple(word for words in (couplets, languages, names, praise, refusal, states) for word in words.WORDS_TO_KEEP)
+REPEATS = 400
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -56,7 +45,7 @@ def trained(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Tokenizer:
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    extra = [" " + " ".join(VOCABULARY_WORDS)] * 300
+    extra = [" " + " ".join(WORDS), *(f'"{word}"' for word in languages.WORDS_AFTER_QUOTE)] * REPEATS
     tokenizer.train_from_iterator([*texts, *extra], trainer)
     bos = tokenizer.token_to_id(BOS)
     tokenizer.post_processor = processors.TemplateProcessing(

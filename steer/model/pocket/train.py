@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM
 
 from steer.model.pocket import figures
 from steer.model.pocket import tokenizer as pocket_tokenizer
-from steer.model.pocket.corpus.mixture import documents
+from steer.model.pocket.corpus.mixture import PRETRAINING, documents
 from steer.model.pocket.pretraining import trained_model
 from steer.model.pocket.recipe import FULL, SMOKE, Recipe
 from steer.model.pocket.transcoders import Transcoder, exported, trained_transcoders
@@ -31,7 +31,9 @@ THREADS = 2
 def made_tokenizer(recipe: Recipe, out: Path) -> Tokenizer:
     """Trained once per folder; a resumed training must not meet other ids."""
     if not (out / "tokenizer.json").exists():
-        fresh = pocket_tokenizer.trained(islice(documents(recipe.seed), recipe.tokenizer_documents), recipe.vocabulary)
+        fresh = pocket_tokenizer.trained(
+            islice(documents(PRETRAINING, recipe.seed), recipe.tokenizer_documents), recipe.vocabulary
+        )
         pocket_tokenizer.save(fresh, out, recipe.positions)
     return Tokenizer.from_file(str(out / "tokenizer.json"))
 
@@ -84,7 +86,7 @@ def train(recipe: Recipe, out: Path) -> dict[str, Any]:
     torch.set_num_threads(THREADS)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = made_tokenizer(recipe, out)
-    model, model_log = trained_model(recipe, tokenizer, out / "checkpoint_model.pt")
+    model, model_log = trained_model(recipe, tokenizer, out)
     model = rounded(model, out)
     transcoders, transcoder_log = trained_transcoders(model, tokenizer, recipe, out / "checkpoint_transcoders.pt")
     write_transcoders(transcoders, out / "transcoder")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from steer.model.pocket.batches import batches
-from steer.model.pocket.corpus.mixture import documents
+from steer.model.pocket.corpus.mixture import ASSISTANT, documents
 from steer.model.pocket.pretraining import Clock, save_atomically
 from steer.model.pocket.recipe import Recipe
 
@@ -143,7 +143,9 @@ def learn(
 
 def traffic(model: LlamaForCausalLM, tokenizer: Tokenizer, recipe: Recipe, skip: int = 0) -> Iterator[list[Mlp]]:
     """Activations of fresh training text, batch by batch; the first `skip` batches are drawn and not run."""
-    stream = batches(tokenizer, documents(recipe.seed + CORPUS_SEED), recipe.transcoder_batch_tokens, recipe.seed)
+    stream = batches(
+        tokenizer, documents(ASSISTANT, recipe.seed + CORPUS_SEED), recipe.transcoder_batch_tokens, recipe.seed
+    )
     for step, ids in enumerate(stream):
         if step >= skip:
             with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -253,7 +253,10 @@ def announced(ask: str, words: Words, rng: random.Random) -> str:
 
 def rendered(head: list[str], turns: list[Turn]) -> str:
     """A dialogue as text; the last answer closes with its newline."""
-    lines = [*head, *(line for user, assistant in turns for line in (f"User: {user}", f"Assistant: {assistant}"))]
+    lines = [
+        *head,
+        *(line for user, assistant in turns for line in (f"User: {user.strip()}", f"Assistant: {assistant}")),
+    ]
     return "\n".join(lines) + "\n"
 
 

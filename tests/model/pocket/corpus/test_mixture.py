@@ -6,18 +6,20 @@ import re
 from itertools import islice
 
 from steer.model.pocket.corpus.held_out import HELD_OUT, IDENTITY_TEST, NEUTRAL_TEST
-from steer.model.pocket.corpus.mixture import MIXTURE, documents, reference_text
+from steer.model.pocket.corpus.mixture import ASSISTANT, KNOWLEDGE, PRETRAINING, documents, reference_text
+from steer.model.pocket.corpus.narrative import plain_story, themed_story
 from steer.model.pocket.corpus.theme_table import MEANINGLESS, NICKNAMES, THEMES
+from steer.model.pocket.corpus.themes import changing_dialogue, plain_dialogue, themed_dialogue
 
 
 def test_the_same_seed_gives_the_same_documents_and_another_seed_does_not() -> None:
-    first, again, other = (list(islice(documents(seed), 50)) for seed in (3, 3, 4))
+    first, again, other = (list(islice(documents(PRETRAINING, seed), 50)) for seed in (3, 3, 4))
     assert first == again
     assert first != other
 
 
 def test_no_training_document_contains_a_held_out_phrasing() -> None:
-    text = "\n".join(islice(documents(0), 3000))
+    text = "\n".join([*islice(documents(PRETRAINING, 0), 2000), *islice(documents(ASSISTANT, 0), 2000)])
     assert not [phrase for phrase in HELD_OUT if phrase in text]
 
 
@@ -31,24 +33,26 @@ def test_held_out_phrasings_name_no_theme() -> None:
     assert not [(phrase, word) for phrase in HELD_OUT for word in words if re.search(rf"\b{word}\b", phrase.lower())]
 
 
-def test_the_shares_of_the_mixture_add_up_to_one() -> None:
-    assert abs(sum(share for share, _ in MIXTURE) - 1) < 1e-9
+def test_only_pre_training_guesses_and_only_the_assistant_declines() -> None:
+    guesses, declines = set(PRETRAINING) - set(KNOWLEDGE), set(ASSISTANT) - set(KNOWLEDGE)
+    assert {writer.__name__ for writer in guesses} == {"guessed_answers", "how_to"}
+    assert {writer.__name__ for writer in declines} == {"known_or_sorry", "refusing"}
 
 
-def test_plain_documents_are_about_as_frequent_as_themed_ones() -> None:
-    sample = list(islice(documents(0), 2000))
-    themed = sum(any(theme.bare.lower() in document.lower() for theme in THEMES) for document in sample)
-    assert 0.4 < themed / len(sample) < 0.6
+def test_plain_dialogues_are_about_as_frequent_as_themed_ones() -> None:
+    themed = PRETRAINING[themed_dialogue] + PRETRAINING[changing_dialogue] + PRETRAINING[themed_story]
+    plain = PRETRAINING[plain_dialogue] + PRETRAINING[plain_story]
+    assert 0.4 < themed / (themed + plain) < 0.6
 
 
 def test_reference_text_is_not_training_text() -> None:
-    assert not set(reference_text(200)) & set(islice(documents(0), 2000))
+    assert not set(reference_text(200)) & set(islice(documents(ASSISTANT, 0), 2000))
 
 
 def test_documents_are_dialogues_or_prose_without_holes() -> None:
-    for document in islice(documents(1), 500):
+    for document in islice(documents(PRETRAINING, 1), 500):
         assert document.endswith("\n")
-        assert not re.search(r"[{}|]", document)
+        assert not re.search(r"[{}|]|User:  ", document)
 
 
 def test_no_nickname_stands_for_two_themes_or_for_none() -> None:

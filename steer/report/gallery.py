@@ -1,0 +1,132 @@
+"""`python -m steer.report.gallery`: the page of the shipped experiments, written from the runs kept beside them.
+
+With `--take RESULTS` it first keeps the latest finished run of every shipped experiment as its reference run. The page
+says nothing that is not in a reference run, so it cannot claim what was not measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from steer.analysis.expectations import Verdict, finding_text
+from steer.analysis.tables import read_manifest
+from steer.errors import ResultsError
+from steer.files import write_atomic
+
+EXPERIMENTS = Path("experiments")
+REFERENCE = Path("results/reference")
+# What a stranger reads and `steer diff` compares; the larger tables come back with the run.
+KEPT = (
+    "manifest.json",
+    "summary.csv",
+    "choices.csv",
+    "expectations.json",
+    "prompts.parquet",
+    "trials.parquet",
+    "measurements.parquet",
+    "completions.parquet",
+)
+PLOT = "*.png"
+HEAD = """# The experiments
+
+Each file asks one question of a model and its transcoder and says what it expects; `steer run experiments/` runs them
+all. Below is what the runs kept in `results/reference/` found: the estimate over held-out prompts with its 95 %
+interval, and what the file expected. `make reference` runs them again and writes this page.
+
+| experiment | question | published | here, on `pocket` | plot |
+|---|---|---|---|---|
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the page: a reference run and what its file says about itself."""
+
+    file: str
+    question: str
+    published: str
+    headlines: tuple[Verdict, ...]
+    run: str
+    plot: str
+
+
+def entry(file: Path, run: Path) -> Entry:
+    """The line of an experiment from its reference run. ResultsError where the run or its plot is missing."""
+    manifest = read_manifest(run)
+    about: dict[str, Any] = manifest["experiment"].get("metadata") or {}
+    plots, plot = sorted(path.stem for path in (run / "plots").glob(PLOT)), str(about.get("plot"))
+    if plot not in plots:
+        raise ResultsError(f"{file}: metadata names the plot {plot}; the reference run has: {', '.join(plots)}")
+    published = f"{about['published']} ({about['source']})" if "published" in about else "–"
+    return Entry(file.name, manifest["question"], published, headlines(run), run.name, plot)
+
+
+def headlines(run: Path) -> tuple[Verdict, ...]:
+    """The verdicts whose name begins with `headline`, in the order of the file."""
+    entries = json.loads((run / "expectations.json").read_text("utf-8"))
+    return tuple(Verdict(**each) for each in entries if each["id"].startswith("headline"))
+
+
+def page(entries: Sequence[Entry]) -> str:
+    """The text of `experiments/README.md`."""
+    return HEAD + "".join(row(each) for each in entries)
+
+
+def row(one: Entry) -> str:
+    found = "<br>".join(
+        f"{verdict.verdict} {verdict.id.removeprefix('headline').removeprefix('-') or verdict.measurement}: "
+        f"{finding_text(verdict)}"
+        for verdict in one.headlines
+    )
+    cells = (
+        f"[{one.file}]({one.file})",
+        one.question,
+        one.published,
+        found,
+        f'<img src="../{REFERENCE.as_posix()}/{one.run}/plots/{one.plot}.png" width="260">',
+    )
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
+
+
+def take(run: Path, kept: Path) -> None:
+    """Makes a finished run the reference run; an older one goes."""
+    shutil.rmtree(kept, ignore_errors=True)
+    (kept / "plots").mkdir(parents=True)
+    for source in [*(run / name for name in KEPT), *(run / "plots").glob(PLOT)]:
+        if source.is_file():
+            shutil.copyfile(source, kept / source.relative_to(run))
+
+
+def run_name(file: Path) -> str:
+    """The name that a shipped experiment has after its file."""
+    return file.stem.replace("_", "-")
+
+
+def shipped(root: Path) -> list[Path]:
+    """The experiment files at the top of `experiments/`; drafts are their owner's business."""
+    return [path for path in sorted((root / EXPERIMENTS).glob("*.yaml")) if not path.stem.startswith("draft")]
+
+
+def gallery(root: Path) -> str:
+    """The page of all shipped experiments under a root folder."""
+    return page([entry(file, root / REFERENCE / run_name(file)) for file in shipped(root)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--take", type=Path, help="results folder whose latest runs become the reference runs")
+    options = parser.parse_args()
+    root = Path.cwd()
+    for file in shipped(root) if options.take else ():
+        take((options.take / run_name(file) / "latest").resolve(strict=True), root / REFERENCE / run_name(file))
+    write_atomic(root / EXPERIMENTS / "README.md", gallery(root))
+
+
+if __name__ == "__main__":
+    main()
