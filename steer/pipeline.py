@@ -26,6 +26,7 @@ from steer.transcoder.layout import header, shapes
 if TYPE_CHECKING:
     from steer.analysis.analyse import Analysis
     from steer.analysis.snapshots import Update
+    from steer.execution.batch_run import Session
     from steer.execution.loaded import Loaded
     from steer.execution.reuse import Standing
 
@@ -262,32 +263,17 @@ def run(
     """
     from steer.analysis.analyse import analyse
     from steer.analysis.snapshots import chosen_update
-    from steer.execution import provenance
-    from steer.execution.execute import check_rows, execute, identity, open_session
+    from steer.execution.execute import execute
     from steer.execution.folder import now, open_folder
-    from steer.execution.loaded import Loaded
     from steer.execution.manifest import outputs
     from steer.execution.reuse import begin
     from steer.report.report import report
 
     experiment = prepared.experiment
     update = update or chosen_update(None, selection.partial, False, os.environ)
-    session = open_session(experiment, prepared.plan, transcoder_folder(experiment), loaded or Loaded())
-    check_rows(session, prepared.plan)
-    base = {
-        "schema": 1,
-        "experiment": experiment.resolved,
-        "experiment_path": str(experiment.path),
-        "experiment_hash": experiment.hash,
-        "identity": identity(experiment.hash, prepared.plan, session.environment),
-        "question": experiment.question,
-        "command": list(command),
-        "git": provenance.git(experiment.path.parent),
-        "seeds": list(experiment.spec.seeds),
-        "partial": selection.partial,
-        "warnings": [*(warning.message for warning in prepared.warnings), *prepared.notes],
-    }
-    with open_folder(results, experiment.spec.name, base["identity"], experiment.hash, fresh, retry) as folder:
+    session, identity = _opened(prepared, loaded)
+    base = _asked(prepared, identity, command, selection)
+    with open_folder(results, experiment.spec.name, identity, experiment.hash, fresh, retry) as folder:
         told(begin(prepared.plan, session, folder, results, retry))
         executed = execute(prepared.plan, session, folder, base, progress, retry)
         analysis = analyse(folder.path, expectation_lines(experiment), "none" if executed.problems else update)
@@ -302,20 +288,47 @@ def run(
         return Finished(folder.path, analysis, page, executed.problems, executed.tally.counts)
 
 
-def foresee(prepared: Prepared, results: Path, fresh: bool, retry: bool, loaded: Loaded | None = None) -> Standing:
-    """How much of a plan is cached, and why the rest would run; nothing is written. The model is loaded."""
-    from steer.execution import reuse
+def _opened(prepared: Prepared, loaded: Loaded | None) -> tuple[Session, str]:
+    """The model and transcoder of a plan, every row of which can be made, and the identity of its run."""
     from steer.execution.execute import check_rows, identity, open_session
-    from steer.execution.folder import resumable
     from steer.execution.loaded import Loaded
 
     experiment, plan = prepared.experiment, prepared.plan
     session = open_session(experiment, plan, transcoder_folder(experiment), loaded or Loaded())
     check_rows(session, plan)
-    wanted = identity(experiment.hash, plan, session.environment)
+    return session, identity(experiment.hash, plan, session.environment)
+
+
+def _asked(prepared: Prepared, identity: str, command: Sequence[str], selection: Selection) -> dict[str, Any]:
+    """What the manifest says before anything has run."""
+    from steer.execution import provenance
+
+    experiment = prepared.experiment
+    return {
+        "schema": 1,
+        "experiment": experiment.resolved,
+        "experiment_path": str(experiment.path),
+        "experiment_hash": experiment.hash,
+        "identity": identity,
+        "question": experiment.question,
+        "command": list(command),
+        "git": provenance.git(experiment.path.parent),
+        "seeds": list(experiment.spec.seeds),
+        "partial": selection.partial,
+        "warnings": [*(warning.message for warning in prepared.warnings), *prepared.notes],
+    }
+
+
+def foresee(prepared: Prepared, results: Path, fresh: bool, retry: bool, loaded: Loaded | None = None) -> Standing:
+    """How much of a plan is cached, and why the rest would run; nothing is written. The model is loaded."""
+    from steer.execution import reuse
+    from steer.execution.folder import resumable
+
+    experiment = prepared.experiment
+    session, wanted = _opened(prepared, loaded)
     home = results / experiment.spec.name
     resumed = None if fresh else resumable(home, wanted, experiment.hash, retry)
-    return reuse.foresee(plan, session, results, resumed, fresh, retry)
+    return reuse.foresee(prepared.plan, session, results, resumed, fresh, retry)
 
 
 def ended(prepared: Prepared, finished: Finished, seconds: float) -> Ended:
