@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from steer.collecting import paused
 from steer.errors import NothingFailed, SpecError, SteerError, UsageError
 from steer.report.visible import log_text
 
@@ -127,7 +128,8 @@ def run(
     selection = _selection(only, contains, limit)
     update = chosen_update(update_snapshots, selection.partial, bool(set_), os.environ)
     start = _Start(results, fresh, retry is not None, explain, update)
-    collected = _collected(experiments, set_ or (), selection, strict)
+    with paused():
+        collected = _collected(experiments, set_ or (), selection, strict)
     if dry_run:
         for prepared in collected.ready:
             _print_warnings(prepared)
@@ -177,7 +179,9 @@ class _Start:
 def _run_each(ready: Sequence[Prepared], start: _Start, selection: Selection) -> Iterator[Ended]:
     """One experiment after the other, models shared; one that cannot run does not stop those after it."""
     from steer import pipeline
-    from steer.execution.loaded import Loaded, weights
+
+    with paused():
+        from steer.execution.loaded import Loaded, weights
 
     loaded = Loaded()
     for i, prepared in enumerate(ready):
@@ -245,6 +249,7 @@ def _tell(ended: Sequence[Ended], junit: Path | None) -> None:
 
 
 @app.command()
+@paused()
 def check(
     experiments: Annotated[list[Path], typer.Argument(help="Experiment files (YAML).")],
     set_: Set = None,

@@ -11,7 +11,9 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from steer import digests
 from steer.analysis.suite import Ended
+from steer.collecting import paused, settled
 from steer.errors import ModelError, SpecError, SteerError, TranscoderError, UsageError
 from steer.experiment.checks import Facts, check
 from steer.experiment.load import Experiment, load
@@ -25,7 +27,7 @@ from steer.model.reach import lacking
 from steer.model.tokens import Tokens
 from steer.transcoder import location
 from steer.transcoder.containers.safetensors_file import header
-from steer.transcoder.layout import shapes
+from steer.transcoder.layout import layout, shapes
 from steer.transcoder.location import known_release
 from steer.transcoder.neuronpedia import contradiction
 
@@ -301,21 +303,23 @@ def run(
     experiment goes on with the trials that failed. `told` hears how much is cached before the first batch. `update`
     says which values are recorded beside the file; by default new ones, in CI and of a part of the plan none.
     """
-    from steer.analysis.analyse import analyse
     from steer.analysis.snapshots import chosen_update
-    from steer.execution.execute import execute
-    from steer.execution.folder import now, open_folder
-    from steer.execution.manifest import outputs
-    from steer.execution.reuse import begin
-    from steer.report.report import report
 
     experiment = prepared.experiment
     update = update or chosen_update(None, selection.partial, False, os.environ)
     session, identity = _opened(prepared, loaded)
+    from steer.execution.execute import execute
+    from steer.execution.folder import now, open_folder
+    from steer.execution.manifest import outputs
+    from steer.execution.reuse import begin
+
     base = _asked(prepared, identity, command, selection)
-    with open_folder(results, experiment.spec.name, identity, experiment.hash, fresh, retry) as folder:
+    with open_folder(results, experiment.spec.name, identity, experiment.hash, fresh, retry) as folder, settled():
         told(begin(prepared.plan, session, folder, results, retry))
         executed = execute(prepared.plan, session, folder, base, progress, retry)
+        from steer.analysis.analyse import analyse  # not before: nobody waits for these to see the first trials done
+        from steer.report.report import report
+
         analysis = analyse(folder.path, expectation_lines(experiment), "none" if executed.problems else update)
         status = "failed" if executed.problems else "complete"
         manifest = {**executed.manifest, "status": status, "problems": list(executed.problems), "finished": now()}
@@ -330,11 +334,14 @@ def run(
 
 def _opened(prepared: Prepared, loaded: Loaded | None) -> tuple[Session, str]:
     """The model and transcoder of a plan, every row of which can be made, and the identity of its run."""
-    from steer.execution.execute import check_rows, identity, open_session
-    from steer.execution.loaded import Loaded
-
     experiment, plan = prepared.experiment, prepared.plan
-    session = open_session(experiment, plan, transcoder_folder(experiment), loaded or Loaded())
+    folder, stated = transcoder_folder(experiment), experiment.spec.transcoder
+    digests.begin(layout(folder, stated.format, stated.reads, stated.writes).files)  # while all else is loaded
+    with paused():
+        from steer.execution.execute import check_rows, identity, open_session
+        from steer.execution.loaded import Loaded
+
+        session = open_session(experiment, plan, folder, loaded or Loaded())
     check_rows(session, plan)
     return session, identity(experiment.hash, plan, session.environment)
 

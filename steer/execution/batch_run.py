@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -14,8 +14,8 @@ from steer.errors import RunError
 from steer.execution.batches import Batch
 from steer.execution.outcome import Outcome, PlacedShift
 from steer.execution.passes import Engine, Ids, Steered, Text, edited_pass, steered_pass, unedited_pass
-from steer.execution.readings import named_tokens, reading_of
-from steer.execution.trial_key import Environment, TrialKey, trial_key
+from steer.execution.readings import Reading, named_tokens, reading_of
+from steer.execution.trial_key import Environment, Keys, TrialKey
 from steer.experiment.spec import FeatureActivation, GroupActivation, Measurement
 from steer.experiment.trial import Trial
 from steer.intervention.records import Applied, applied
@@ -24,13 +24,14 @@ from steer.intervention.rows import Resolver, Row, members_of
 from steer.intervention.slots import Layout
 from steer.intervention.watch import Feature, Watch
 from steer.measurement.logits import kl_per_token
-from steer.measurement.measure import Measured, Needs, Side, measure, needs
-from steer.measurement.shifts import logit_shifts
+from steer.measurement.measure import Measured, Side, measure, measure_rows, needs
+from steer.measurement.shifts import Shift, logit_shifts
 from steer.model.devices import readable
 from steer.model.generation import Completion, Sampling, overflowed
 from steer.model.tokens import Encoded
 
 LOGITS = 2**26  # numbers of teacher-forced logits held at a time (256 MB)
+MEASURED = 2**22  # numbers that are measured at a time, a few times in float64 (32 MB each)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,8 @@ class Session:
     encoded: Mapping[str, Encoded]
     sampling: Sampling | None
     environment: Environment
+    # Worked out once for all trials that measure the same on a prompt.
+    readings: dict[tuple[str, int], Reading] = field(default_factory=dict)
 
     def pieces(self, word: str) -> Ids:
         return tuple(self.engine.model.tokens.pieces(word))
@@ -52,9 +55,18 @@ class Session:
 
     def key(self, trial: Trial, row: Row) -> TrialKey:
         """What a trial means."""
-        reading = reading_of(trial, self.encoded[trial.prompt.id])
-        groups = self.resolver.groups
-        return trial_key(trial, row, reading, self.environment, self.sampling, self.pieces, groups)
+        return self._keys.of(trial, row, self.reading(trial))
+
+    def reading(self, trial: Trial) -> Reading:
+        """Where a trial's measurements read; MeasurementPositionError, PositionError."""
+        shared = trial.prompt.id, id(trial.measurements)  # no other's: the reading keeps them
+        if shared not in self.readings:
+            self.readings[shared] = reading_of(trial, self.encoded[trial.prompt.id])
+        return self.readings[shared]
+
+    @cached_property
+    def _keys(self) -> Keys:
+        return Keys(self.environment, self.sampling, self.pieces, self.resolver.groups)
 
 
 Baselines = dict[tuple[str, int], Outcome]
@@ -104,8 +116,9 @@ class _BatchRun:
         self.prompts = list(dict.fromkeys(trial.prompt.id for trial in trials))
         self.prompt_of = torch.tensor([self.prompts.index(t.prompt.id) for t in trials], device=self.device)
         self.first = [next(b for b, t in enumerate(trials) if t.prompt.id == prompt) for prompt in self.prompts]
-        self.readings = [reading_of(trial, session.encoded[trial.prompt.id]) for trial in trials]
+        self.readings = [session.reading(trial) for trial in trials]
         self.columns = sorted({self.text.layout.width - 1, *self._logit_columns()})
+        self.values: dict[tuple[str, int], dict[int, Measured]] = {}
 
     def outcomes(self, baselines: Baselines) -> Iterator[Outcome]:
         """One for each trial, baselines before the trials that are compared with them."""
@@ -245,7 +258,7 @@ class _BatchRun:
         except RunError as error:
             return self._failed(b, str(error))
         key = self.session.key(trial, self.rows[b])
-        return Outcome(trial.id, key, "ok", done, values, completion, nll, tuple(self._shifts(b)))
+        return Outcome(trial.id, key, "ok", done, values, completion, nll, tuple(self._shifts[b]))
 
     def _failed(self, b: int, reason: str) -> Outcome:
         return Outcome.failed(self.trials[b].id, reason, self.session.key(self.trials[b], self.rows[b]))
@@ -255,77 +268,128 @@ class _BatchRun:
         if not done.finite:
             return "an edit overflowed: activations or residual stream are no longer finite"
         said = self.steered.completions[b].stop_reason if self.steered.completions else ""
-        last = self._logits_at(b, [len(self.ids[b]) - 1], edited=True)
-        if said != "overflow" and not bool(overflowed(last)):
+        if said != "overflow" and not self._overflowed[b]:
             return ""
         model = self.engine.model
         dtype = str(model.dtype).removeprefix("torch.")
         who = f"{model.name} overflowed" if self.trials[b].condition == "baseline" else "the edited model overflowed"
         return f"{who}: its logits are no longer finite ({dtype} ends at {torch.finfo(model.dtype).max:.3g})"
 
+    @cached_property
+    def _overflowed(self) -> list[bool]:
+        last = self.columns.index(self.text.layout.width - 1)
+        found: list[bool] = overflowed(readable(self.steered.logits[:, last])).tolist()
+        return found
+
     def _measured(self, b: int, name: str, own: _Said, base: _Said) -> Measured:
-        measurement = self.trials[b].measurements[name]
-        needed = needs(measurement)
-        intervened = self._side(b, measurement, needed, own, edited=True)
-        if self.trials[b].condition == "baseline":
-            return measure(measurement, intervened, intervened, self.session.pieces)
+        trial, pieces = self.trials[b], self.session.pieces
+        measurement = trial.measurements[name]
+        if trial.condition == "baseline":
+            side = self._side(b, measurement, own)
+            return measure(measurement, side, side, pieces)
+        if needs(measurement).completion:
+            return measure(measurement, own.side, base.side, pieces)
         if self._reads_generated(b, measurement):  # the baseline's own text: not the same tokens, so taken from there
-            alone = measure(measurement, intervened, intervened, self.session.pieces)
-            return Measured(base.values[name].intervened if name in base.values else None, alone.intervened)
-        unedited = self._side(b, measurement, needed, base, edited=False)
-        return measure(measurement, intervened, unedited, self.session.pieces)
+            known = base.values[name].intervened if name in base.values else None
+            return Measured(known, self._read(b, measurement).intervened)
+        return self._read(b, measurement)
 
-    def _side(self, b: int, measurement: Measurement, needed: Needs, said: _Said, edited: bool) -> Side:
-        at = self._positions(b, measurement)
-        return Side(
-            logits=self._logits_at(b, at, edited) if needed.logits else None,
-            activations=self._activations_at(b, measurement, at, edited) if needed.activations else None,
-            completion=said.completion,
-            nll=said.nll,
-            completion_kl=said.kl,
-        )
+    def _side(self, b: int, measurement: Measurement, said: _Said) -> Side:
+        needed = needs(measurement)
+        if needed.completion:
+            return said.side
+        [seen] = self._seen([b], measurement)
+        return Side(logits=seen) if needed.logits else Side(activations=seen[~seen.isnan().any(-1)])
 
-    def _logits_at(self, b: int, positions: Sequence[int], edited: bool) -> Float[Tensor, "n d_vocab"]:
-        columns = [self.columns.index(self.text.layout.column(b, p)) for p in positions]
-        return readable((self.steered.logits[b] if edited else self.unedited[0][self.prompt_of[b]])[columns])
+    def _read(self, b: int, measurement: Measurement) -> Measured:
+        """A measurement on logits or activations, taken at once in all rows that read it in the same places."""
+        where = self.trials[b].prompt.id, id(measurement)
+        if where not in self.values:
+            self.values[where] = self._read_all(measurement, self._alike[where])
+        return self.values[where][b]
 
-    def _activations_at(
-        self, b: int, measurement: Measurement, positions: Sequence[int], edited: bool
-    ) -> Float[Tensor, "n members"]:
-        columns = [self.text.layout.column(b, position) for position in positions]
-        features = self._watched_features(measurement)
-        if edited:
-            seen = readable(self.watched.of(b, columns, features))
-            return seen[~seen.isnan().any(-1)]  # the last token that is generated is never read
-        return readable(self.watched_unedited.of(int(self.prompt_of[b]), columns, features))
+    def _read_all(self, measurement: Measurement, rows: Sequence[int]) -> dict[int, Measured]:
+        pieces, generated = self.session.pieces, self._reads_generated(rows[0], measurement)
+        unedited = self._seen([rows[0]], measurement)[0] if generated else self._seen_unedited(rows[0], measurement)
+        size = max(1, MEASURED // max(1, unedited.numel()))
+        portions = (rows[start : start + size] for start in range(0, len(rows), size))
+        intervened = [
+            value
+            for some in portions
+            for value in measure_rows(measurement, self._seen(some, measurement), unedited, pieces)
+        ]
+        [baseline] = [None] if generated else measure_rows(measurement, unedited[None], unedited, pieces)
+        return {b: Measured(baseline, value) for b, value in zip(rows, intervened, strict=True)}
 
-    def _shifts(self, b: int) -> Iterator[PlacedShift]:
-        """The measured positions and the last, with their named targets; controls only these."""
-        trial = self.trials[b]
-        named = named_tokens(trial, self.readings[b], self.session.pieces)
-        for position, tokens in named.items():
-            before, after = (self._logits_at(b, [position], edited)[0] for edited in (False, True))
-            for shift in logit_shifts(before, after, tokens, everything=trial.control == "none"):
-                yield PlacedShift(position, shift)
+    def _seen(self, rows: Sequence[int], measurement: Measurement) -> Float[Tensor, "rows n width"]:
+        """Logits or activations under the edits, of rows that read in the same places."""
+        each = torch.tensor(rows, device=self.device)[:, None]
+        columns = self._columns(rows[0], self._positions(rows[0], measurement))
+        if needs(measurement).logits:
+            return readable(self.steered.logits[each, self._kept(columns)])
+        return readable(self.watched.of(each, columns, self._watched_features(measurement)))
+
+    def _seen_unedited(self, b: int, measurement: Measurement) -> Float[Tensor, "n width"]:
+        columns = self._columns(b, self._positions(b, measurement))
+        if needs(measurement).logits:
+            return readable(self.unedited[0][self.prompt_of[b]][self._kept(columns)])
+        return readable(self.watched_unedited.of(int(self.prompt_of[b]), columns, self._watched_features(measurement)))
+
+    @cached_property
+    def _shifts(self) -> list[list[PlacedShift]]:
+        """By row: the measured positions and the last, with their named targets; controls only these."""
+        alike: dict[tuple[int, bool], list[int]] = {}
+        for b, trial in enumerate(self.trials):
+            alike.setdefault((id(self.readings[b]), trial.control == "none"), []).append(b)
+        found: list[list[PlacedShift]] = [[] for _ in self.trials]
+        for (_, everything), rows in alike.items():
+            for position, tokens in named_tokens(self.readings[rows[0]], self.session.pieces).items():
+                for b, shifts in zip(rows, self._shifts_at(position, rows, tokens, everything), strict=True):
+                    found[b] += [PlacedShift(position, shift) for shift in shifts]
+        return found
+
+    def _shifts_at(
+        self, position: int, rows: Sequence[int], tokens: Sequence[int], everything: bool
+    ) -> list[list[Shift]]:
+        [column] = self._kept(self._columns(rows[0], [position]))
+        before = self.unedited[0][self.prompt_of[rows[0]], column]
+        after = self.steered.logits[torch.tensor(rows, device=self.device), column]
+        return logit_shifts(readable(before), readable(after), tokens, everything)
 
     # --- positions --------------------------------------------------------------------------------------------
 
+    @cached_property
+    def _alike(self) -> dict[tuple[str, int], list[int]]:
+        """The rows that take a measurement on a prompt: in the same places, as they stand in the same columns."""
+        found: dict[tuple[str, int], list[int]] = {}
+        for b, trial in enumerate(self.trials):
+            for measurement in trial.measurements.values():
+                found.setdefault((trial.prompt.id, id(measurement)), []).append(b)
+        return found
+
     def _positions(self, b: int, measurement: Measurement) -> tuple[int, ...]:
         places = self.readings[b].of(measurement)
-        if places is None:
-            return ()
+        if places is None or not places.beyond_prompt:
+            return () if places is None else places.prompt
         beyond = range(len(self.ids[b]), self.watched.columns_in_all - self.text.layout.column(b, 0))
         return (*places.prompt, *(position for position in beyond if position in places))
+
+    def _columns(self, b: int, positions: Sequence[int]) -> list[int]:
+        return [self.text.layout.column(b, position) for position in positions]
+
+    def _kept(self, columns: Sequence[int]) -> list[int]:
+        """Where columns are among those whose logits are kept."""
+        return [self.columns.index(column) for column in columns]
 
     def _reads_generated(self, b: int, measurement: Measurement) -> bool:
         places = self.readings[b].of(measurement)
         return needs(measurement).activations and places is not None and places.beyond_prompt
 
     def _logit_columns(self) -> Iterator[int]:
-        for b, trial in enumerate(self.trials):
-            for measurement in trial.measurements.values():
+        for b in {id(reading): b for b, reading in enumerate(self.readings)}.values():
+            for measurement in self.trials[b].measurements.values():
                 if needs(measurement).logits:
-                    yield from (self.text.layout.column(b, p) for p in self._positions(b, measurement))
+                    yield from self._columns(b, self._positions(b, measurement))
 
     @cached_property
     def _columns_tensor(self) -> Tensor:
@@ -348,6 +412,10 @@ class _Said:
     nll: float | None
     kl: float | None
     values: Mapping[str, Measured]
+
+    @property
+    def side(self) -> Side:
+        return Side(completion=self.completion, nll=self.nll, completion_kl=self.kl)
 
     @classmethod
     def of(cls, outcome: Outcome) -> _Said:

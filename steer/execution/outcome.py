@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from steer.execution.trial_key import TrialKey
 from steer.intervention.records import Applied, AppliedEdit
@@ -15,8 +15,7 @@ from steer.model.generation import Completion
 NO_KEY = TrialKey("", {})  # of a trial that could not be resolved
 
 
-@dataclass(frozen=True)
-class PlacedShift:
+class PlacedShift(NamedTuple):
     """A logit shift and the position it was read at."""
 
     position: int
@@ -44,8 +43,6 @@ class Outcome:
 
     def record(self) -> dict[str, Any]:
         """As it is written, in the journal's order; floats keep seven digits, which is what float32 holds."""
-        shifts = [[placed.position, *vars(placed.shift).values()] for placed in self.shifts]
-        edits = [list(vars(edit).values()) for edit in self.applied.edits]
         return {
             "trial_id": self.trial_id,
             "status": self.status,
@@ -58,14 +55,14 @@ class Outcome:
             "values": {name: list(pair) for name, pair in self.values.items()},
             "completion": None if self.completion is None else asdict(self.completion),
             "nll": self.nll,
-            "edits": [[_short(value) for value in edit] for edit in edits],
-            "shifts": [[_short(value) for value in shift] for shift in shifts],
+            "edits": [_short(edit) for edit in self.applied.edits],
+            "shifts": [_short((placed.position, *placed.shift)) for placed in self.shifts],
         }
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Outcome:
         """The inverse of `record`."""
-        edits = tuple(AppliedEdit(*edit) for edit in record["edits"])
+        edits = tuple(map(AppliedEdit._make, record["edits"]))
         said = record["completion"]
         return cls(
             trial_id=record["trial_id"],
@@ -79,9 +76,9 @@ class Outcome:
             if said is None
             else Completion(ids=tuple(said["ids"]), text=said["text"], stop_reason=said["stop_reason"]),
             nll=record["nll"],
-            shifts=tuple(PlacedShift(position, Shift(*rest)) for position, *rest in record["shifts"]),
+            shifts=tuple(PlacedShift(shift[0], Shift._make(shift[1:])) for shift in record["shifts"]),
         )
 
 
-def _short(value: Any) -> Any:
-    return float(f"{value:.7g}") if isinstance(value, float) else value
+def _short(row: Iterable[Any]) -> list[Any]:
+    return [float(f"{value:.7g}") if isinstance(value, float) else value for value in row]

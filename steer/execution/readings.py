@@ -21,11 +21,15 @@ class MeasurementPositionError(SteerError):
     exit_code = 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reading:
-    """A prompt's token ids, and positions by the text of a measurement's `position`."""
+    """A prompt's token ids, what is measured there, and positions by the text of a measurement's `position`.
+
+    One for all trials that measure the same on a prompt; it is equal to itself alone.
+    """
 
     ids: tuple[int, ...]
+    measurements: Mapping[str, Measurement]
     places: Mapping[str, Positions]
 
     def of(self, measurement: Measurement) -> Positions | None:
@@ -47,13 +51,13 @@ def reading_of(trial: Trial, encoded: Encoded) -> Reading:
                     f" the prompt (0 to {len(encoded.ids) - 1}); over generated text use kl with `over: completion`"
                 )
             found[repr(measurement.position)] = positions
-    return Reading(encoded.ids, found)
+    return Reading(encoded.ids, trial.measurements, found)
 
 
-def named_tokens(trial: Trial, reading: Reading, pieces: Pieces) -> dict[int, list[int]]:
+def named_tokens(reading: Reading, pieces: Pieces) -> dict[int, list[int]]:
     """The positions whose logit shifts are recorded (those measured, and the last), with the tokens named there."""
     named: dict[int, list[int]] = {len(reading.ids) - 1: []}
-    for measurement in trial.measurements.values():
+    for measurement in reading.measurements.values():
         positions = reading.of(measurement) if needs(measurement).logits else None
         for position in () if positions is None else positions.prompt:
             there = named.setdefault(position, [])

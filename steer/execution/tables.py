@@ -20,7 +20,9 @@ from steer.files import replacing
 from steer.model.tokens import Encoded, Tokens
 
 CHUNK = 1_000  # trials whose rows are held at a time
-Rows = list[dict[str, Any]]
+Row = tuple[Any, ...]
+Rows = list[Row]
+"""Cells in the order of the table's columns."""
 Axes = Mapping[str, pa.DataType]
 """The sweep axes and what their columns hold."""
 
@@ -61,7 +63,11 @@ class _Writer:
 
     def write(self, rows: Rows) -> None:
         if rows:
-            self.file.write_table(pa.Table.from_pylist(rows, schema=self.file.schema))
+            schema = self.file.schema
+            columns = [
+                pa.array(cells, field.type) for cells, field in zip(zip(*rows, strict=True), schema, strict=True)
+            ]
+            self.file.write_table(pa.Table.from_arrays(columns, schema=schema))
             self.rows += len(rows)
 
 
@@ -135,14 +141,9 @@ def _axis_type(axis: str, trials: Iterable[Trial]) -> pa.DataType:
     return pa.float64() if kinds and kinds <= {int, float} else pa.string()
 
 
-def _prompt(prompt: Any, encoded: Encoded, tokens: Tokens, plan: Plan) -> dict[str, Any]:
-    return {
-        "prompt_id": prompt.id,
-        "text": prompt.text,
-        "tokens": [tokens.token(id) for id in encoded.ids],
-        "token_ids": list(encoded.ids),
-        **{column: prompt.columns.get(column) for column in plan.columns},
-    }
+def _prompt(prompt: Any, encoded: Encoded, tokens: Tokens, plan: Plan) -> Row:
+    columns = (prompt.columns.get(column) for column in plan.columns)
+    return (prompt.id, prompt.text, [tokens.token(id) for id in encoded.ids], list(encoded.ids), *columns)
 
 
 def _rows(
@@ -150,29 +151,19 @@ def _rows(
 ) -> dict[str, Rows]:
     tables: dict[str, Rows] = {name: [] for name in ("trials", "edits", "completions", "logit_shifts", "measurements")}
     for trial, outcome in chunk:
-        identity = _identity(trial, axes)
-        done = outcome.applied
-        tables["trials"].append({**identity, "applied": done.pairs, "relative_norm": done.relative_norm})
-        tables["edits"] += [{"trial_id": trial.id, **vars(edit)} for edit in done.edits]
+        identity, done = _identity(trial, axes), outcome.applied
+        tables["trials"].append((*identity, done.pairs, done.relative_norm))
+        tables["edits"] += [(trial.id, *edit) for edit in done.edits]
         tables["completions"] += _completion(trial, outcome, identity, baselines)
-        tables["logit_shifts"] += [
-            {**identity, "position": s.position, "token": tokens.token(s.shift.token_id), **vars(s.shift)}
-            for s in outcome.shifts
-        ]
+        tables["logit_shifts"] += _shifts(outcome, identity, tokens)
         tables["measurements"] += _measurements(outcome, identity)
     return tables
 
 
-def _identity(trial: Trial, axes: Axes) -> dict[str, Any]:
-    return {
-        "trial_id": trial.id,
-        "prompt_id": trial.prompt.id,
-        "condition": trial.condition,
-        "control": trial.control,
-        "control_index": trial.control_index,
-        **{axis: _cell(trial, axis, type_) for axis, type_ in axes.items()},
-        "seed": trial.seed,
-    }
+def _identity(trial: Trial, axes: Axes) -> Row:
+    cells = (_cell(trial, axis, type_) for axis, type_ in axes.items())
+    names = (trial.id, trial.prompt.id, trial.condition, trial.control, trial.control_index)
+    return (*names, *cells, trial.seed)
 
 
 def _cell(trial: Trial, axis: str, type_: pa.DataType) -> Any:
@@ -180,23 +171,21 @@ def _cell(trial: Trial, axis: str, type_: pa.DataType) -> Any:
     return text(value) if value is not None and type_ == pa.string() else value
 
 
-def _completion(
-    trial: Trial, outcome: Outcome, identity: dict[str, Any], baselines: dict[tuple[str, int], str]
-) -> Rows:
+def _completion(trial: Trial, outcome: Outcome, identity: Row, baselines: dict[tuple[str, int], str]) -> Rows:
     if outcome.completion is None:
         return []
-    where = trial.prompt.id, trial.seed
+    where, said = (trial.prompt.id, trial.seed), outcome.completion
     if trial.condition == "baseline":
-        baselines[where] = outcome.completion.text
-    texts = {"baseline_text": baselines.get(where), "intervened_text": outcome.completion.text}
-    return [{**identity, "prompt": trial.prompt.text, **texts, "stop_reason": outcome.completion.stop_reason}]
+        baselines[where] = said.text
+    return [(*identity, trial.prompt.text, baselines.get(where), said.text, said.stop_reason)]
 
 
-def _measurements(outcome: Outcome, identity: dict[str, Any]) -> Rows:
-    rows = []
+def _shifts(outcome: Outcome, identity: Row, tokens: Tokens) -> Iterator[Row]:
+    for position, shift in outcome.shifts:
+        yield (*identity, position, shift.token_id, tokens.token(shift.token_id), *shift[1:])
+
+
+def _measurements(outcome: Outcome, identity: Row) -> Iterator[Row]:
     for name, (baseline, intervened) in outcome.values.items():
-        known = baseline is not None and intervened is not None
-        effect = intervened - baseline if known else None  # type: ignore[operator]
-        row = {"measurement": name, "baseline": baseline, "intervened": intervened, "effect": effect}
-        rows.append({**identity, **row})
-    return rows
+        effect = None if baseline is None or intervened is None else intervened - baseline
+        yield (*identity, name, baseline, intervened, effect)

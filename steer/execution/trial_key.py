@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from torch import Tensor
@@ -62,33 +63,39 @@ class TrialKey:
     measured: Mapping[str, str]
 
 
-def trial_key(
-    trial: Trial,
-    row: Row,
-    reading: Reading,
-    environment: Environment,
-    sampling: Sampling | None,
-    pieces: Pieces,
-    groups: Groups,
-) -> TrialKey:
-    """The key of a trial whose row is resolved."""
-    random = sampling is not None and sampling.temperature > 0
-    parts: dict[str, Any] = {
-        "engine": ENGINE,
-        "packages": environment.packages,
-        "device": [environment.device, environment.dtype, environment.attention],
-        "model": environment.model,
-        "tokenizer": environment.tokenizer,
-        "transcoder": environment.transcoder,
-        "prompt": reading.ids,
-        "edits": _edits(row),
-        "generation": None if sampling is None else asdict(sampling),
-        "seed": trial.seed if random else None,
-        "reading": [list(named_tokens(trial, reading, pieces).items()), trial.control == "none"],
-    }
-    assert parts.keys() == PARTS.keys()
-    measured = {name: _hash(_measurement(m, reading, pieces, groups)) for name, m in trial.measurements.items()}
-    return TrialKey(" ".join(map(_hash, parts.values())), measured)
+class Keys:
+    """The keys of a run's trials; what many of them share is hashed once."""
+
+    def __init__(self, environment: Environment, sampling: Sampling | None, pieces: Pieces, groups: Groups) -> None:
+        self.pieces, self.groups = pieces, groups
+        self.random = sampling is not None and sampling.temperature > 0
+        parts: dict[str, Any] = {
+            "engine": ENGINE,
+            "packages": environment.packages,
+            "device": [environment.device, environment.dtype, environment.attention],
+            "model": environment.model,
+            "tokenizer": environment.tokenizer,
+            "transcoder": environment.transcoder,
+            "generation": None if sampling is None else asdict(sampling),
+        }
+        self.run = {part: _hash(value) for part, value in parts.items()}
+        self._read, self._measured = cache(self._hashes_of), cache(self._measured_by)
+
+    def of(self, trial: Trial, row: Row, reading: Reading) -> TrialKey:
+        """The key of a trial whose row is resolved."""
+        seed = trial.seed if self.random else None
+        own = {"edits": _hash(_edits(row)), "seed": _hash(seed)}
+        hashes = {**self.run, **self._read(reading, trial.control == "none"), **own}
+        assert hashes.keys() == PARTS.keys()
+        return TrialKey(" ".join(hashes[part] for part in PARTS), self._measured(reading))
+
+    def _hashes_of(self, reading: Reading, everything: bool) -> Mapping[str, str]:
+        named = list(named_tokens(reading, self.pieces).items())
+        return {"prompt": _hash(reading.ids), "reading": _hash([named, everything])}
+
+    def _measured_by(self, reading: Reading) -> Mapping[str, str]:
+        measurements = reading.measurements.items()
+        return {name: _hash(_measurement(m, reading, self.pieces, self.groups)) for name, m in measurements}
 
 
 def differing(key: str, other: str) -> tuple[str, ...]:

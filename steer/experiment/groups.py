@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ def feature_groups(spec: ExperimentSpec, source: Source, root: Path) -> Groups:
     found: dict[str, tuple[Member, ...]] = {}
     problems: list[Problem] = []
     neuronpedia: list[tuple[Place, WrittenFeature]] = []
+    opened = cache(_opened)  # a file may hold many groups
     for name, group in spec.features.items():
         place = source.place(("features", name))
         if isinstance(group, FeatureFile):
-            group, wrong = _from_file(name, group.file, source.place(("features", name, "file")), source, root)
+            there = find(group.file, source.path.parent, root)
+            group, wrong = _from_file(name, group.file, there, source.place(("features", name, "file")), opened)
             problems += wrong
         if group is not None:
             listed = group if isinstance(group, tuple) else (group,)
@@ -78,14 +81,19 @@ def _once(name: str, members: Sequence[Member], place: Place) -> tuple[tuple[Mem
     return tuple(first.values()), problems
 
 
-def _from_file(name: str, written: str, place: Place, source: Source, root: Path) -> tuple[Any, list[Problem]]:
-    path = find(written, source.path.parent, root)
+def _opened(path: Path) -> tuple[Source | None, tuple[Problem, ...]]:
+    text, unread = read_file(path)
+    return (None, tuple(unread)) if text is None else (read(text, path), ())
+
+
+def _from_file(
+    name: str, written: str, path: Path | Refused, place: Place, opened: Callable[[Path], Any]
+) -> tuple[Any, list[Problem]]:
     if isinstance(path, Refused):
         return None, [path.at(place)]
-    text, unread = read_file(path)
-    if text is None:
+    inner, unread = opened(path)
+    if inner is None:
         return None, list(unread)
-    inner = read(text, path)
     if inner.problems or not isinstance(inner.data, dict):
         message = f"{shown(written)} should be a mapping of names to features"
         return None, list(inner.problems) or [Problem(place, message, None, Code.FEATURES)]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steer.intervention.edits import Edit, Push
 from steer.intervention.rows import Row
 from steer.intervention.slots import Layout
 
@@ -98,8 +101,7 @@ def _filled(parts: Parts, batch: int, columns: int) -> Tensor:
     return whole
 
 
-@dataclass(frozen=True)
-class AppliedEdit:
+class AppliedEdit(NamedTuple):
     """A row of `edits.parquet`; `position` None: the mean over generated positions; `index` None: a direction."""
 
     intervention: int
@@ -128,70 +130,75 @@ class Applied:
 
 def applied(rows: Sequence[Row], records: Mapping[int, Record], layout: Layout) -> list[Applied]:
     """What was done in each row of a batch."""
-    filled = {layer: record.filled(len(rows), layout.total) for layer, record in records.items()}
-    return [_applied(b, row, filled, layout) for b, row in enumerate(rows)]
+    filled = {layer: record.filled(len(rows), layout.total) for layer, record in sorted(records.items())}
+    places = {layer: _places(layer, filled, rows) for layer in filled}
+    edits: list[list[AppliedEdit]] = [[] for _ in rows]
+    for several in places.values():
+        for part in (*(one.in_prompt(layout) for one in several), *(one.generated(layout) for one in several)):
+            for b, edit in part:
+                edits[b].append(edit)
+    pairs = torch.zeros(len(rows), dtype=torch.long)
+    for one in chain(*places.values()):
+        pairs += one.there.flatten(1).sum(1)
+    norms = _relative_norms(filled, places, len(rows))
+    return [Applied(*row) for row in zip(pairs.tolist(), norms, map(tuple, edits), strict=True)]
 
 
-def _applied(b: int, row: Row, records: Mapping[int, Filled], layout: Layout) -> Applied:
-    edits: list[AppliedEdit] = []
-    columns: dict[int, set[int]] = {}  # where something was added, by the layer that it was added in
-    pairs = 0
-    for layer in sorted(row.layers):
-        done = list(_layer_edits(b, row, layer, records))
-        for at in range(layer, layer + records[layer].edit_norm.shape[2]):
-            columns.setdefault(at, set()).update(where for _, where in done)
-        pairs += len(done)
-        edits += _summarised(done, b, layout)
-    shares = [_share(records[layer], b, sorted(where)) for layer, where in columns.items() if where]
-    return Applied(pairs, max(shares, default=0.0), tuple(edits))
+@dataclass(frozen=True)
+class _Places:
+    """Where a layer's slots, or its pushes, changed something; `changes` has those of each row.
+
+    `numbers` [batch slot pos] are before, after and share of an edit; of a push the share alone.
+    """
+
+    layer: int
+    changes: Sequence[Sequence[Edit | Push]]
+    there: Bool[Tensor, "batch slot pos"]
+    numbers: tuple[Tensor, ...]
+
+    def in_prompt(self, layout: Layout) -> Iterator[tuple[int, AppliedEdit]]:
+        """Prompt positions one by one, each with its row."""
+        there = self.there[..., : layout.width]
+        columns = (number[..., : layout.width][there].tolist() for number in self.numbers)
+        for (b, s, c), *numbers in zip(there.nonzero().tolist(), *columns, strict=True):
+            yield b, self._edit(b, s, layout.position(b, c), numbers)
+
+    def generated(self, layout: Layout) -> Iterator[tuple[int, AppliedEdit]]:
+        """Generated positions as one mean a feature, each with its row."""
+        there = self.there[..., layout.width :]
+        count = there.sum(-1)
+        some = count > 0
+        known = (number[..., layout.width :].double().masked_fill(~there, 0.0) for number in self.numbers)
+        columns = ((number.sum(-1) / count)[some].tolist() for number in known)
+        for (b, s), *numbers in zip(some.nonzero().tolist(), *columns, strict=True):
+            yield b, self._edit(b, s, None, numbers)
+
+    def _edit(self, b: int, s: int, position: int | None, numbers: Sequence[float]) -> AppliedEdit:
+        change, (before, after) = self.changes[b][s], numbers[:-1] or (None, None)
+        return AppliedEdit(change.intervention, self.layer, change.index, position, before, after, numbers[-1])
 
 
-def _share(record: Filled, b: int, columns: list[int]) -> float:
-    """The mean over some columns of |sum of changes| / |residual stream before|."""
-    return float((record.change_norm[b, columns] / record.stream_norm[b, columns]).mean())
-
-
-def _layer_edits(b: int, row: Row, layer: int, records: Mapping[int, Filled]) -> Iterator[tuple[AppliedEdit, int]]:
-    """Every (feature, position) of a layer whose value changed, and every position that was pushed, by column."""
+def _places(layer: int, records: Mapping[int, Filled], rows: Sequence[Row]) -> tuple[_Places, _Places]:
     record = records[layer]
-    edits, before, after = [e for e in row.edits if e.layer == layer], record.before[b], record.after[b]
-    there = ~before.isnan() & (before != after)
-    streams = torch.stack([records[layer + w].stream_norm[b] for w in range(record.edit_norm.shape[2])])
-    shares = (record.edit_norm[b] / streams).amax(dim=1)  # the largest over the layers written to
-    numbers = zip(before[there].tolist(), after[there].tolist(), shares[there].tolist(), strict=True)
-    for (s, c), (was, now, share) in zip(there.nonzero().tolist(), numbers, strict=True):
-        yield AppliedEdit(edits[s].intervention, layer, edits[s].index, c, was, now, share), c
-    for r, push in enumerate(p for p in row.pushes if p.layer == layer):
-        norm = record.push_norm[b, r]
-        for c in torch.nonzero(norm.nan_to_num() > 0).flatten().tolist():
-            share = float(norm[c] / record.stream_norm[b, c])
-            yield AppliedEdit(push.intervention, layer, push.index, c, None, None, share), c
+    edits = [[edit for edit in row.edits if edit.layer == layer] for row in rows]
+    edited = ~record.before.isnan() & (record.before != record.after)
+    streams = torch.stack([records[layer + w].stream_norm for w in range(record.edit_norm.shape[2])], 1)
+    shares = (record.edit_norm / streams[:, None]).amax(dim=2)  # the largest over the layers written to
+    pushes = [[push for push in row.pushes if push.layer == layer] for row in rows]
+    pushed, push_shares = record.push_norm.nan_to_num() > 0, record.push_norm / record.stream_norm[:, None]
+    return (
+        _Places(layer, edits, edited, (record.before, record.after, shares)),
+        _Places(layer, pushes, pushed, (push_shares,)),
+    )
 
 
-def _summarised(done: Sequence[tuple[AppliedEdit, int]], b: int, layout: Layout) -> Iterator[AppliedEdit]:
-    """Prompt positions one by one, generated ones as one mean a feature."""
-    generated: dict[tuple[int, int, int | None], list[AppliedEdit]] = {}
-    for edit, column in done:
-        if column < layout.width:
-            yield _at(edit, layout.position(b, column))
-        else:
-            generated.setdefault((edit.intervention, edit.layer, edit.index), []).append(edit)
-    for (intervention, layer, index), several in generated.items():
-        yield AppliedEdit(
-            intervention,
-            layer,
-            index,
-            None,
-            _mean([edit.before for edit in several]),
-            _mean([edit.after for edit in several]),
-            sum(edit.relative_norm for edit in several) / len(several),
-        )
-
-
-def _at(edit: AppliedEdit, position: int) -> AppliedEdit:
-    return AppliedEdit(edit.intervention, edit.layer, edit.index, position, edit.before, edit.after, edit.relative_norm)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _relative_norms(records: Mapping[int, Filled], places: Mapping[int, Sequence[_Places]], n_rows: int) -> list[float]:
+    """By row: the mean over the changed columns of |sum of changes| / |residual stream before|, largest layer."""
+    found: list[list[float]] = [[] for _ in range(n_rows)]
+    for at, record in records.items():
+        into = [layer for layer, source in records.items() if layer <= at < layer + source.edit_norm.shape[2]]
+        touched = torch.stack([one.there.any(1) for layer in into for one in places[layer]]).any(0)
+        shares = record.change_norm / record.stream_norm
+        for b in touched.any(1).nonzero()[:, 0].tolist():
+            found[b].append(float(shares[b][touched[b]].mean()))
+    return [max(several, default=0.0) for several in found]

@@ -47,6 +47,7 @@ Groups = Mapping[str, tuple[Member, ...]]
 Feature = tuple[int, int]
 """Layer and index."""
 NOWHERE = Positions(prompt=())
+REMEMBERED = 64  # set-ups on a prompt whose edits are kept
 
 
 class ConflictError(SteerError):
@@ -142,21 +143,14 @@ class Resolver:
     baseline: Baseline
     # Asked once for a donor and members, not once for every trial.
     donors: dict[tuple[Donor, Sequence[Feature]], Sequence[float]] = field(default_factory=dict)
+    stated: dict[tuple[str, int], Stated] = field(default_factory=dict)
 
     def row(self, trial: Trial, encoded: Encoded) -> Row:
         """The row of a trial; ConflictError, PositionError, RunError name prompt and condition."""
-        setup = trial.setup
-        place = Place(trial.prompt, encoded)
-        edits: list[Edit] = []
-        pushes: list[Push] = []
-        for number, intervention in enumerate(setup.interventions):
-            if isinstance(intervention, Steer):
-                pushes += self._pushes(number, intervention, place)
-            else:
-                edits += self._edits(number, intervention, place)
-        _refuse_conflicts(edits, trial)
-        edits, pushes = self._controlled(edits, pushes, setup.control, trial.control_index, place, setup.interventions)
-        _refuse_conflicts(edits, trial)
+        setup, stated = trial.setup, self._of_setup(trial, encoded)
+        edits, pushes = self._controlled(stated, setup.control, trial.control_index)
+        if setup.control is not None:
+            _refuse_conflicts(edits, trial)
         return Row(
             edits=tuple(edits),
             pushes=tuple(pushes),
@@ -168,6 +162,26 @@ class Resolver:
         )
 
     # --- interventions ----------------------------------------------------------------------------------------
+
+    def _of_setup(self, trial: Trial, encoded: Encoded) -> Stated:
+        """What a set-up does on a prompt: worked out once for all draws of its controls."""
+        where = trial.prompt.id, id(trial.setup.interventions)  # no other's: what is remembered keeps them
+        if where not in self.stated:
+            if len(self.stated) >= REMEMBERED:
+                self.stated.pop(next(iter(self.stated)))
+            self.stated[where] = self._stated(trial, Place(trial.prompt, encoded))
+        return self.stated[where]
+
+    def _stated(self, trial: Trial, place: Place) -> Stated:
+        edits: list[Edit] = []
+        pushes: list[Push] = []
+        for number, intervention in enumerate(trial.setup.interventions):
+            if isinstance(intervention, Steer):
+                pushes += self._pushes(number, intervention, place)
+            else:
+                edits += self._edits(number, intervention, place)
+        _refuse_conflicts(edits, trial)
+        return Stated(trial.setup.interventions, place, tuple(edits), tuple(pushes))
 
     def _edits(self, number: int, op: FeatureOp, place: Place) -> list[Edit]:
         uses: list[tuple[Role, FeatureUse]] = (
@@ -271,15 +285,8 @@ class Resolver:
 
     # --- controls ---------------------------------------------------------------------------------------------
 
-    def _controlled(
-        self,
-        edits: list[Edit],
-        pushes: list[Push],
-        control: Control | None,
-        control_index: int,
-        place: Place,
-        interventions: Sequence[Intervention],
-    ) -> tuple[list[Edit], list[Push]]:
+    def _controlled(self, stated: Stated, control: Control | None, draw: int) -> tuple[Sequence[Edit], Sequence[Push]]:
+        edits, pushes = stated.edits, stated.pushes
         match control:
             case None:
                 return edits, pushes
@@ -288,7 +295,7 @@ class Resolver:
                     replace(p, coefficient=0.0) for p in pushes
                 ]
             case OtherPositions(positions=elsewhere):
-                there = place.positions(elsewhere, None)
+                there = stated.place.positions(elsewhere, None)
                 return [replace(e, positions=there) for e in edits], [replace(p, positions=there) for p in pushes]
             case InhibitOnly():
                 return [_silenced(e) if e.role == "to" else e for e in edits], pushes
@@ -296,16 +303,16 @@ class Resolver:
                 return [_silenced(e) if e.role == "from" else e for e in edits], pushes
             case RandomFeatures():
                 taken = _taken(control)
+                drawn = [self._random_push(p, control, draw) if taken(p) else p for p in pushes]
                 if "active" in control.match:
-                    edits = self._active_stand_ins(edits, control, control_index, place, interventions)
-                else:
-                    edits = [self._stand_in(e, control, control_index) if taken(e) else e for e in edits]
-                return edits, [self._random_push(p, control, control_index) if taken(p) else p for p in pushes]
+                    return self._active_stand_ins(stated, control, draw), drawn
+                stranger = self._strangers(control.match, control.seed, max(control.n, draw + 1), draw)
+                return [replace(e, along=stranger(e.layer, e.index)) if taken(e) else e for e in edits], drawn
             case RandomDirection():
                 taken = _taken(control)
                 return (
-                    [self._gaussian_edit(e, control, control_index) if taken(e) else e for e in edits],
-                    [self._gaussian_push(p, control, control_index) if taken(p) else p for p in pushes],
+                    [self._gaussian_edit(e, control, draw) if taken(e) else e for e in edits],
+                    [self._gaussian_push(p, control, draw) if taken(p) else p for p in pushes],
                 )
             case _:
                 assert_never(control)
@@ -344,44 +351,35 @@ class Resolver:
         """How long all that a unit of a feature writes is."""
         return cache(lambda layer, index: float(self.transcoders.decoder(layer, [index])[0].norm()))
 
-    def _stand_in(self, edit: Edit, control: RandomFeatures, draw: int) -> Edit:
-        """The target's own change, written along another feature's decoder vector at the same norm."""
-        drawn = self._drawn(edit.layer, edit.index, control, draw)
-        return replace(edit, along=Along(index=drawn, norm=self._norm(edit.layer, edit.index)))
+    @cached_property
+    def _strangers(self) -> Callable[[tuple[str, ...], int, int, int], Callable[[int, int], Along]]:
+        """Whose decoder vector a draw writes a feature's own change along, at the same norm; the same in all rows."""
 
-    def _active_stand_ins(
-        self,
-        edits: Sequence[Edit],
-        control: RandomFeatures,
-        draw: int,
-        place: Place,
-        interventions: Sequence[Intervention],
-    ) -> list[Edit]:
+        def along(match: tuple[str, ...], seed: int, n: int, draw: int, layer: int, index: int) -> Along:
+            return Along(index=self._order(layer, index, match, seed, n)[draw], norm=self._norm(layer, index))
+
+        return cache(lambda *control: cache(partial(along, *control)))
+
+    def _active_stand_ins(self, stated: Stated, control: RandomFeatures, draw: int) -> list[Edit]:
         """The op itself, on other features that fire there; each once in a row."""
         taken = _taken(control)
         used: dict[int, set[int]] = {}
         found = []
-        for edit in edits:
+        for edit in stated.edits:
             if taken(edit):
-                edit = self._active_stand_in(
-                    edit, control, draw, place, interventions, used.setdefault(edit.layer, set())
-                )
-                used[edit.layer].add(edit.index)
+                others = used.setdefault(edit.layer, set())
+                edit = self._active_stand_in(edit, control, draw, stated, others)
+                others.add(edit.index)
             found.append(edit)
         return found
 
     def _active_stand_in(
-        self,
-        edit: Edit,
-        control: RandomFeatures,
-        draw: int,
-        place: Place,
-        interventions: Sequence[Intervention],
-        used: Collection[int],
+        self, edit: Edit, control: RandomFeatures, draw: int, stated: Stated, used: Collection[int]
     ) -> Edit:
+        place = stated.place
         allowed = self.baseline.fires(place.prompt, edit.layer, edit.positions.prompt).clone()
         allowed[list(used)] = False
-        op = interventions[edit.intervention]
+        op = stated.interventions[edit.intervention]
         assert not isinstance(op, Steer)
         weight = next(m.weight for _, m in self._members(op) if (m.layer, m.index) == (edit.layer, edit.index))
         drawn = self._drawn(edit.layer, edit.index, control, draw, allowed)
@@ -413,6 +411,16 @@ class Resolver:
     def _gaussian_push(self, push: Push, control: RandomDirection, draw: int) -> Push:
         vector = controls.gaussian(control.seed, draw, push.layer, self.transcoders.d_model)
         return replace(push, vector=vector * push.vector.norm())
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What a set-up says is done on a prompt, before a control puts something else in its place."""
+
+    interventions: Sequence[Intervention]
+    place: Place
+    edits: Sequence[Edit]
+    pushes: Sequence[Push]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Measurements on watched features: one number for each row of `[n members]` activations."""
+"""Measurements on watched features: one number for each row of `[... members]` activations."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def feature_activation(activations: Float[Tensor, "n members"]) -> Float[Tensor, " n"]:
+def feature_activation(activations: Float[Tensor, "*n members"]) -> Float[Tensor, "*n"]:
     """Mean activation over the members of the group."""
     return activations.double().mean(dim=-1)
 
 
-def group_activation(activations: Float[Tensor, "n members"]) -> Float[Tensor, " n"]:
+def group_activation(activations: Float[Tensor, "*n members"]) -> Float[Tensor, "*n"]:
     """Sum of the members' activations.
 
     "The group falls to 18 %" in circuit papers is this number intervened over baseline (`of: ratio`); source:

@@ -78,6 +78,23 @@ def measure(measurement: spec.Measurement, intervened: Side, baseline: Side, pie
     )
 
 
+def measure_rows(
+    measurement: spec.Measurement,
+    seen: Float[Tensor, "rows n width"],
+    unedited: Float[Tensor, "n width"],
+    pieces: Pieces,
+) -> list[float | None]:
+    """A measurement on logits or activations for many rows that read at the same positions of one prompt.
+
+    The same numbers as `measure` gives row by row. A position without activations (the last token that is generated is
+    never read) is left out. RunError as there.
+    """
+    values = _by_position(measurement, seen, unedited, pieces)
+    if needs(measurement).logits:
+        return [_finite(value) for value in _means(values)]
+    return [_finite(_mean(row[~row.isnan()])) for row in values]
+
+
 def needs(measurement: spec.Measurement) -> Needs:
     """What the runner must record on both sides."""
     match measurement:
@@ -101,28 +118,12 @@ def targets(measurement: spec.Measurement, pieces: Pieces) -> tuple[int, ...]:
 
 def _value(measurement: spec.Measurement, side: Side, baseline: Side, pieces: Pieces) -> float | None:
     match measurement:
-        case spec.TokenProb(target=target):
-            return _mean(logits.token_prob(_logits(side), _ids(target, pieces)))
-        case spec.TokenLogprob(target=target):
-            return _mean(logits.token_logprob(_logits(side), _ids(target, pieces)))
-        case spec.TokenRank(target=target):
-            return _mean(logits.token_rank(_logits(side), _ids(target, pieces)))
-        case spec.IsTop(target=target):
-            return _mean(logits.is_top(_logits(side), _ids(target, pieces)))
-        case spec.TopK(target=target, k=k):
-            return _mean(logits.in_top_k(_logits(side), _ids(target, pieces), k))
-        case spec.LogitDiff(target=target, foil=foil):
-            return _mean(logits.logit_diff(_logits(side), _ids(target, pieces), _ids(foil, pieces)))
-        case spec.Kl(over="position"):
-            return _mean(logits.kl_per_token(*_aligned(side, baseline)))
-        case spec.Kl():
+        case spec.Kl(over="completion"):
             return 0.0 if side is baseline and _completion(side).ids else side.completion_kl
-        case spec.Entropy():
-            return _mean(logits.entropy(_logits(side)))
-        case spec.FeatureActivation():
-            return _mean(features.feature_activation(_activations(side)))
-        case spec.GroupActivation():
-            return _mean(features.group_activation(_activations(side)))
+        case spec.FeatureActivation() | spec.GroupActivation():
+            return _mean(_by_position(measurement, _activations(side), _activations(baseline), pieces))
+        case spec.AtPosition():
+            return _mean(_by_position(measurement, _logits(side), _logits(baseline), pieces))
         case spec.Contains(words=words, ignore_case=ignore_case):
             return float(text.contains(_completion(side).text, _many(words), ignore_case))
         case spec.Regex(pattern=pattern):
@@ -150,20 +151,56 @@ def _value(measurement: spec.Measurement, side: Side, baseline: Side, pieces: Pi
             assert_never(measurement)
 
 
+def _by_position(
+    measurement: spec.Measurement,
+    seen: Float[Tensor, "*rows n width"],
+    unedited: Float[Tensor, "n width"],
+    pieces: Pieces,
+) -> Float[Tensor, "*rows n"]:
+    """What is measured on logits or activations, at each position."""
+    match measurement:
+        case spec.TokenProb(target=target):
+            return logits.token_prob(seen, _ids(target, pieces))
+        case spec.TokenLogprob(target=target):
+            return logits.token_logprob(seen, _ids(target, pieces))
+        case spec.TokenRank(target=target):
+            return logits.token_rank(seen, _ids(target, pieces))
+        case spec.IsTop(target=target):
+            return logits.is_top(seen, _ids(target, pieces))
+        case spec.TopK(target=target, k=k):
+            return logits.in_top_k(seen, _ids(target, pieces), k)
+        case spec.LogitDiff(target=target, foil=foil):
+            return logits.logit_diff(seen, _ids(target, pieces), _ids(foil, pieces))
+        case spec.Kl():
+            return logits.kl_per_token(*_aligned(seen, unedited))
+        case spec.Entropy():
+            return logits.entropy(seen)
+        case spec.FeatureActivation():
+            return features.feature_activation(seen)
+        case spec.GroupActivation():
+            return features.group_activation(seen)
+        case _:
+            raise AssertionError(f"{measurement.type} is measured on completions")
+
+
 def _perplexity(nll: float | None) -> float | None:
     """exp of the mean negative log-likelihood a token. Source: Jelinek et al. 1977."""
     return None if nll is None else math.exp(min(nll, 709.0))  # 709: the largest exponent of a float64
 
 
-def _aligned(side: Side, baseline: Side) -> tuple[Tensor, Tensor]:
-    """Both sides' logits, where they have the same rows; generated positions need not."""
-    intervened, unedited = _logits(side), _logits(baseline)
-    if intervened.shape != unedited.shape:
+def _aligned(intervened: Tensor, unedited: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sides' logits, where they have the same positions; generated ones need not."""
+    if intervened.shape[-2:] != unedited.shape:
         raise RunError(
             f"kl compares the same positions of the same tokens, but there are {len(unedited)} in the baseline and "
-            f"{len(intervened)} in the intervened run; over generated text write `over: completion`"
+            f"{intervened.shape[-2]} in the intervened run; over generated text write `over: completion`"
         )
     return intervened, unedited
+
+
+def _means(values: Float[Tensor, "rows n"]) -> list[float | None]:
+    """`_mean` of each row."""
+    return values.mean(dim=-1).tolist() if values.shape[-1] else [None] * len(values)
 
 
 def _mean(values: Float[Tensor, " n"]) -> float | None:

@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from steer.digests import remembered
 from steer.errors import ModelError
 from steer.model.devices import DeviceMap, require_device
 
@@ -51,6 +52,11 @@ def read(folder: Path, id: str, dtype: str, device: str | DeviceMap) -> PreTrain
 
 def file_hash(paths: Iterable[Path]) -> str:
     """sha256 over names and contents; hex."""
+    files = [path.absolute() for path in paths]
+    return remembered("names and contents", files, lambda: _file_hash(files))
+
+
+def _file_hash(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.name.encode())

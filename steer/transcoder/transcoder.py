@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -21,6 +20,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from steer.digests import sha256_of
 from steer.errors import TranscoderError
 from steer.experiment.spec import TranscoderFormat
 from steer.transcoder.arithmetic import (
@@ -209,11 +209,11 @@ class Transcoders:
 
     def statistics_hash(self) -> str | None:
         """SHA-256 (hex) of the statistics, which units and matched controls rest on; None where there are none."""
-        return None if self.layout.statistics is None else _digest(self.layout.statistics)
+        return None if self.layout.statistics is None else sha256_of(self.layout.statistics)
 
     @cached_property
     def _weight_hash(self) -> str:
-        parts = (*map(_digest, self.layout.files), *self.layout.stated)
+        parts = (*map(sha256_of, self.layout.files), *self.layout.stated)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @cached_property
@@ -305,15 +305,3 @@ def _statistics(path: Path, n_layers: int, width: int) -> Statistics:
             found = f"{path}: {name} is {list(tensor.shape)}"
             raise TranscoderError(f"{found}, expected [n_layers d_transcoder] {[n_layers, width]}")
     return Statistics(**tensors)
-
-
-def _digest(file: Path) -> str:
-    """SHA-256 of a file. The Hub's cache keeps large files under theirs, so those need not be read."""
-    target = file.resolve()
-    if target.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", target.name):
-        return target.name
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from steer.errors import RunError
 from steer.experiment import spec
-from steer.measurement.measure import Needs, Side, measure, needs, targets
+from steer.measurement.measure import Needs, Side, measure, measure_rows, needs, targets
 
 WORDS = {" yes": (1,), " no": (2,), " maybe": (3,), " perhaps not": (1, 2), "": ()}
 
@@ -119,6 +119,23 @@ def test_several_positions_give_their_mean() -> None:
     assert measure(parsed(type="token_rank", target=" yes"), two, two, pieces).intervened == 1
     assert measure(parsed(type="is_top", target=" yes"), two, two, pieces).intervened == 0.5
     assert measure(parsed(type="group_activation", feature="f"), two, two, pieces).intervened == 3
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+@pytest.mark.parametrize("fields", [f for f, _ in ALL if not needs(parsed(**f)).completion], ids=str)
+def test_many_rows_measured_together_give_what_each_gives_alone(fields: dict[str, Any], n: int) -> None:
+    random = torch.Generator().manual_seed(n)
+    rows, unedited = torch.randn(5, n, 4, generator=random), torch.randn(n, 4, generator=random)
+    base = Side(logits=unedited, activations=unedited)
+    alone = [measure(parsed(**fields), Side(logits=row, activations=row), base, pieces) for row in rows]
+    together = measure_rows(parsed(**fields), rows, unedited, pieces)
+    assert together == [found.intervened for found in alone]
+
+
+def test_a_position_that_was_never_read_is_left_out_of_an_activation() -> None:
+    seen = torch.tensor([[[1.0, 3.0], [5.0, 7.0]], [[2.0, 4.0], [math.nan, math.nan]], [[math.nan] * 2] * 2])
+    found = measure_rows(parsed(type="feature_activation", feature="f"), seen, seen[0], pieces)
+    assert found == [4, 3, None]
 
 
 def test_no_positions_and_empty_completions_are_undefined_where_they_must_be() -> None:
