@@ -115,6 +115,13 @@ def cut_off(path: Path, size: int) -> None:
             os.truncate(path, size)
 
 
+def cache_folder() -> Path:
+    """Where what took long to make is kept: $STEER_CACHE, or `steer` in $XDG_CACHE_HOME or ~/.cache."""
+    stated = os.environ.get("STEER_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(stated).expanduser() if stated else Path(home) / "steer"
+
+
 def make_folder(path: Path) -> None:
     """A folder and those above it; one that is there already will do."""
     with _told(path, "the folder"):

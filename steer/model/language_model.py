@@ -33,7 +33,7 @@ from steer.model.cache import RoomyCache
 from steer.model.devices import DeviceMap, device_of, require_all_weights
 from steer.model.location import folder_of
 from steer.model.tokens import Tokens
-from steer.model.weights import file_hash, read, tensor_hash
+from steer.model.weights import file_hash, read, tensor_hash, with_its_cap
 
 Hook = Callable[[Tensor, HookPoint], Tensor | None]
 
@@ -62,7 +62,7 @@ class LanguageModel(HookedRootModule):
 
     def __init__(self, hf: PreTrainedModel, tokens: Tokens, name: str, patterns: bool = False) -> None:
         super().__init__()
-        self.__dict__["hf"] = hf.eval().requires_grad_(False)  # not a submodule: names stay "blocks.0..."
+        self.__dict__["hf"] = with_its_cap(hf.eval().requires_grad_(False))  # not a submodule: names stay "blocks.0..."
         self.tokens = tokens
         self.name = name
         self.folder: Path | None = None

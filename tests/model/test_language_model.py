@@ -409,6 +409,32 @@ def test_without_patterns_attention_is_the_models_own_fast_one(tiny_model: Tiny,
     assert not any(name.endswith("hook_pattern") for name in model.hook_dict)
 
 
+@pytest.mark.parametrize("patterns", [False, True])
+def test_a_cap_on_attention_scores_is_kept_whatever_attention_the_model_came_with(
+    tokens: Tokens, patterns: bool
+) -> None:
+    expected, uncapped = (written_out(cap).logits for cap in (0.5, 1e6))
+    model = LanguageModel.wrap(capped(0.5), tokens, patterns)
+    torch.testing.assert_close(logits_of(model), expected, atol=1e-4, rtol=1e-4)
+    assert float((expected - uncapped).abs().max()) > 0.1
+
+
+def capped(cap: float) -> transformers.PreTrainedModel:
+    """A tiny Gemma 2 whose scores are squeezed together."""
+    hf = tiny.hf_model("gemma2")
+    hf.config.attn_logit_softcapping = cap
+    for layer in hf.model.layers:
+        layer.self_attn.attn_logit_softcapping = cap
+    return hf
+
+
+def written_out(cap: float) -> Any:
+    hf = capped(cap)
+    hf.set_attn_implementation("eager")
+    with torch.no_grad():
+        return hf(IDS)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tiny.save(tmp_path, "llama")
