@@ -1,21 +1,28 @@
-"""The passes of a batch: unedited over its prompts, edited over its rows, token by token, and over given text."""
+"""The passes of a batch: unedited over its texts, edited over its rows where they differ, and token by token.
+
+What the unedited model did is known (`Known`) before an edited row runs. A row is the unedited model below the first
+layer and before the first column that it changes, so its pass starts there: with the known residual stream, and the
+known keys and values of the columns before. A row that changes nothing is not run. `Engine.shortcuts` switches this off.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import Cache
 
+from steer.execution.parts import Part, parts
 from steer.intervention.hooks import Editing
 from steer.intervention.reference import Hooks, Reference, Wanted, capture, norm_points
 from steer.intervention.rows import Row
 from steer.intervention.slots import Layout
 from steer.intervention.watch import Watch
+from steer.model.cache import RoomyCache
 from steer.model.generation import Completion, Sampling, generate, padded
 from steer.model.language_model import LanguageModel
 from steer.transcoder.transcoder import Transcoders
@@ -25,13 +32,19 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Engine:
-    """A model and the transcoders whose features are edited."""
+    """A model and the transcoders whose features are edited; without `shortcuts` every row runs whole."""
 
     model: LanguageModel
     transcoders: Transcoders
+    shortcuts: bool = True
+
+    @property
+    def resumes(self) -> bool:
+        """Whether rows start where they differ: asked for, and the model can."""
+        return self.shortcuts and self.model.resumable
 
     def wanted(self, rows: Sequence[Row]) -> Wanted:
-        return Wanted.by(rows, self.model.n_layers)
+        return Wanted.by(rows, self.model.n_layers, self.resumes)
 
     def capture(self, wanted: Wanted) -> tuple[Reference, Hooks]:
         norms = norm_points(self.model.n_layers, self.model.hook_dict)
@@ -61,58 +74,137 @@ class Text:
         )
 
 
-@dataclass
-class SteeredDecoder:
-    """A decode step with the batch's edits; `shadow`, where baseline units need it, reads the same tokens unedited."""
+@dataclass(frozen=True)
+class Known:
+    """What the unedited model does on some texts: logits at `columns`, and what rows that run later need of it.
+
+    `cache` is there where rows can take their first columns from it.
+    """
+
+    columns: tuple[int, ...]
+    logits: Float[Tensor, "text n d_vocab"]
+    reference: Reference
+    watch: Watch
+    cache: RoomyCache | None
+
+
+def unedited_pass(engine: Engine, text: Text, rows: Sequence[Row], watch: Watch, columns: Sequence[int]) -> Known:
+    """One pass over the texts of `rows`."""
+    reference, hooks = engine.capture(engine.wanted(rows))
+    cache = engine.model.new_cache(0) if engine.resumes else None
+    kept = cache if cache is not None and cache.divisible else None
+    with torch.inference_mode(), engine.model.hooked([*hooks, *watch.hooks()]):
+        logits = engine.model.forward_pass(text.ids, text.mask, kept, torch.tensor(columns))
+    return Known(tuple(columns), logits, reference, watch, kept)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """The rows of a batch on their way through the model, with room for `steps` tokens behind their texts.
+
+    `text_of` says which of the known texts each row is.
+    """
 
     engine: Engine
+    text: Text
+    text_of: Int[Tensor, " batch"]
+    known: Known
     editing: Editing
-    cache: Cache
     watch: Watch
-    shadow: Cache | None
-    wanted: Wanted
-    column: int
-    hooks: Hooks = field(default_factory=list)
+    steps: int
 
-    def step(self, ids: Int[Tensor, "batch 1"], mask: Bool[Tensor, "batch context"]) -> Float[Tensor, "batch d_vocab"]:
-        columns = slice(self.column, self.column + 1)
-        if self.shadow is not None:
-            reference, hooks = self.engine.capture(self.wanted)
-            with self.engine.model.hooked(hooks):
-                self.engine.model.forward_pass(ids, mask, self.shadow)
-            self.editing.measure_levels(reference.reads, columns)
-        self.editing.at(columns)
-        self.watch.at(columns)
-        with self.engine.model.hooked(self.hooks) if self.shadow is not None else nullcontext():
-            logits = self.engine.model.forward_pass(ids, mask, self.cache)[:, 0]
-        self.column += 1
-        return logits
+    @classmethod
+    def start(
+        cls,
+        engine: Engine,
+        text: Text,
+        text_of: Sequence[int],
+        known: Known,
+        rows: Sequence[Row],
+        watch: Watch,
+        steps: int = 0,
+    ) -> Edited:
+        model, layout = engine.model, text.layout
+        index = torch.tensor(text_of, device=model.device)
+        room = Layout(layout.lengths, layout.width, layout.total + steps)
+        editing = Editing(rows, room, engine.transcoders, known.reference, index, model.devices, model.device)
+        watch.start(known.watch, index)
+        return cls(engine, text, index, known, editing, watch, steps)
 
-    def keep(self, kept: Int[Tensor, " rows"]) -> None:
-        self.cache.batch_select_indices(kept)
-        if self.shadow is not None:
-            self.shadow.batch_select_indices(kept)
-        self.editing.keep(kept)
-        self.watch.keep(kept)
+    @cached_property
+    def starts(self) -> tuple[list[int], list[int]]:
+        """The layer and the column from which each row runs; the model's depth for a row that does not.
 
+        Without known keys and values a row's pass covers all of its text, and nothing is known to go on from.
+        """
+        layout, n_layers = self.text.layout, self.engine.model.n_layers
+        divided = self.known.cache is not None
+        if not self.engine.resumes or (self.steps and not divided):
+            return [0] * len(layout.lengths), [0] * len(layout.lengths)
+        layers, columns = self.editing.first_changes(n_layers, layout.total)
+        return layers, columns if divided else [layout.width - length for length in layout.lengths]
 
-def unedited_pass(
-    engine: Engine, text: Text, wanted: Wanted, watch: Watch, columns: Int[Tensor, " n"]
-) -> tuple[Float[Tensor, "batch n d_vocab"], Reference]:
-    """Logits at some columns, and what the rows that run later need to know of the unedited model."""
-    reference, hooks = engine.capture(wanted)
-    with torch.inference_mode(), engine.model.hooked([*hooks, *watch.hooks()]):
-        return engine.model.forward_pass(text.ids, text.mask, logits_at=columns), reference
+    def over_text(self) -> tuple[Float[Tensor, "batch n d_vocab"], RoomyCache | None]:
+        """Logits at the known columns; and, where there are steps to come, the keys and values of all rows."""
+        logits, cache = self.known.logits[self.text_of], self._cache()
+        for part in parts(*self.starts, self.engine.model.n_layers, self.text.layout.total):
+            rows = torch.tensor(part.rows, device=self.engine.model.device)
+            kv = self._before(part, cache)
+            covered = [n for n, column in enumerate(self.known.columns) if column >= part.column]
+            logits[rows[:, None], torch.tensor(covered)] = self._pass(part, rows, kv, covered)
+            if cache is not None and kv is not None and kv is not cache:
+                cache.put(rows, self._first(part), kv, range(part.layer, len(cache.layers)))
+        return logits, cache
+
+    def _pass(
+        self, part: Part, rows: Int[Tensor, " rows"], kv: RoomyCache | None, covered: Sequence[int]
+    ) -> Float[Tensor, "rows n d_vocab"]:
+        """Logits of a part's rows; `kv` holds the columns before it, and takes up its own."""
+        model, columns = self.engine.model, slice(part.column, self.text.layout.total)
+        hooks = [*self.editing.among(rows, columns, part.layer).hooks(), *self.watch.among(rows, columns).hooks()]
+        ids, mask = self.text.ids[rows, part.column :], self.text.mask[rows, self._first(part) :]
+        at = torch.tensor([self.known.columns[n] - part.column for n in covered])
+        with self._started(part, rows), model.hooked(hooks):
+            return model.forward_pass(ids, mask, kv, at)
+
+    def _started(self, part: Part, rows: Int[Tensor, " rows"]) -> AbstractContextManager[object]:
+        if part.layer == 0:
+            return nullcontext()
+        stream = self.known.reference.streams[part.layer]
+        return self.engine.model.starting_at(part.layer, stream[self.text_of[rows].to(stream.device), part.column :])
+
+    def _cache(self) -> RoomyCache | None:
+        """Where the keys and values of all rows go, with what is known of them; None where none are needed."""
+        if self.steps == 0:
+            return None
+        if self.known.cache is None:
+            return self.engine.model.new_cache(self.steps)
+        return self.known.cache.taken(self.text_of, slice(0, self.text.layout.total), self.steps)
+
+    def _before(self, part: Part, cache: RoomyCache | None) -> RoomyCache | None:
+        """The keys and values that a part's pass starts with, and adds its own to; None where it does without."""
+        first, known = self._first(part), self.known.cache
+        if known is None:
+            return cache  # a single part
+        if cache is None and first == part.column:
+            return None
+        layers = {0, *range(part.layer, len(known.layers))}  # the first says how long the text is
+        room = self.text.layout.total - part.column
+        return known.taken(self.text_of[list(part.rows)], slice(first, part.column), room, layers)
+
+    def _first(self, part: Part) -> int:
+        """The column of a part's first token, or where it starts if that is before."""
+        layout = self.text.layout
+        return min(part.column, layout.width - max(layout.lengths[b] for b in part.rows))
 
 
 def edited_pass(
-    engine: Engine, text: Text, rows: Sequence[Row], reference: Reference, columns: Int[Tensor, " n"]
+    engine: Engine, text: Text, text_of: Sequence[int], known: Known, rows: Sequence[Row]
 ) -> Float[Tensor, "batch n d_vocab"]:
-    """Logits of given text under the edits; `reference` has a row per row and covers all columns."""
-    editing = Editing(rows, text.layout, engine.transcoders, reference, engine.model.devices, engine.model.device)
-    editing.at(slice(0, text.layout.total))
-    with torch.inference_mode(), engine.model.hooked(editing.hooks()):
-        return engine.model.forward_pass(text.ids, text.mask, logits_at=columns)
+    """Logits of given text under the edits, at the known columns."""
+    watch = Watch((), engine.transcoders, len(text_of), 0, engine.model.device)
+    with torch.inference_mode():
+        return Edited.start(engine, text, text_of, known, rows, watch).over_text()[0]
 
 
 @dataclass(frozen=True)
@@ -128,38 +220,122 @@ def steered_pass(
     engine: Engine,
     prompts: Sequence[Ids],
     text: Text,
+    text_of: Sequence[int],
+    known: Known,
     rows: Sequence[Row],
-    reference: Reference,
     watch: Watch,
-    columns: Int[Tensor, " n"],
     sampling: Sampling | None,
     seeds: Sequence[int],
 ) -> Steered:
-    """The prompts under the edits, and what is generated after them."""
-    model, steps = engine.model, 0 if sampling is None else sampling.max_new_tokens
-    layout = Layout(text.layout.lengths, text.layout.width, text.layout.width + steps)
-    editing = Editing(rows, layout, engine.transcoders, reference, model.devices, model.device)
-    hooks = [*editing.hooks(), *watch.hooks()]
-    editing.at(slice(0, layout.width))
-    last = torch.tensor([layout.width - 1], device=model.device)
+    """The prompts under the edits, and what is generated after them; their last column has to be a known one."""
+    steps = 0 if sampling is None else sampling.max_new_tokens
     with torch.inference_mode():
-        cache = None if sampling is None else model.new_cache(steps)
-        with model.hooked(hooks):
-            logits = model.forward_pass(text.ids, text.mask, cache, logits_at=torch.cat([columns, last]))
+        edited = Edited.start(engine, text, text_of, known, rows, watch, steps)
+        logits, cache = edited.over_text()
         if sampling is None or cache is None:
-            return Steered(logits[:, :-1], None, editing)
-        shadow = _shadow(engine, rows, text, steps)
-        wanted = engine.wanted(rows)
-        decoder = SteeredDecoder(engine, editing, cache, watch, shadow, wanted, layout.width, hooks)
-        with model.hooked(hooks) if shadow is None else nullcontext():
-            done = generate(decoder, model.tokens, logits[:, -1], prompts, text.mask, sampling, seeds)
-    return Steered(logits[:, :-1], tuple(done), editing)
+            return Steered(logits, None, edited.editing)
+        shadowed = any(row.needs_shadow for row in rows)
+        last = logits[:, known.columns.index(text.layout.width - 1)]
+        done = _decoded(edited, last, cache, prompts, sampling, seeds, shadowed)
+    return Steered(logits, done, edited.editing)
 
 
-def _shadow(engine: Engine, rows: Sequence[Row], text: Text, steps: int) -> Cache | None:
-    """The cache of an unedited run over the prompts, if a row measures its dose on the unedited model as it goes."""
-    if not any(row.needs_shadow for row in rows):
-        return None
-    cache = engine.model.new_cache(steps)
-    engine.model.forward_pass(text.ids, text.mask, cache)
+@dataclass
+class SteeredDecoder:
+    """A decode step with the batch's edits; `shadow`, where baseline units need it, reads the same tokens unedited."""
+
+    engine: Engine
+    editing: Editing
+    cache: RoomyCache
+    watch: Watch
+    shadow: RoomyCache | None
+    column: int
+    hooks: Hooks = field(default_factory=list)
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        """The hooks are there from step to step; beside a shadow they come and go."""
+        self.hooks = [*self.editing.hooks(), *self.watch.hooks()]
+        with self.engine.model.hooked(self.hooks) if self.shadow is None else nullcontext():
+            yield
+
+    def step(self, ids: Int[Tensor, "batch 1"], mask: Bool[Tensor, "batch context"]) -> Float[Tensor, "batch d_vocab"]:
+        columns, model = slice(self.column, self.column + 1), self.engine.model
+        self.editing.at(columns)
+        self.watch.at(columns)
+        if self.shadow is not None:
+            reference, hooks = self.engine.capture(Wanted(reads=frozenset(self.editing.slots)))
+            with model.hooked(hooks):
+                model.forward_pass(ids, mask, self.shadow)
+            self.editing.measure_levels(reference.reads)
+        with model.hooked(self.hooks) if self.shadow is not None else nullcontext():
+            logits = model.forward_pass(ids, mask, self.cache)[:, 0]
+        self.column += 1
+        return logits
+
+    def keep(self, kept: Int[Tensor, " rows"]) -> None:
+        self.cache.batch_select_indices(kept)
+        if self.shadow is not None:
+            self.shadow.batch_select_indices(kept)
+        self.editing.keep(kept)
+        self.watch.keep(kept)
+
+
+def _decoded(
+    edited: Edited,
+    last: Float[Tensor, "batch d_vocab"],
+    cache: RoomyCache,
+    prompts: Sequence[Ids],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    shadowed: bool,
+) -> tuple[Completion, ...]:
+    """Each row's completion; rows that are the unedited model say what the first of them says."""
+    engine, layout = edited.engine, edited.text.layout
+    same = _same(edited, seeds)
+    said = sorted(set(same))
+    index = torch.tensor(said, device=engine.model.device)
+    columns = slice(layout.width, layout.width + sampling.max_new_tokens)
+    if len(said) < len(same):
+        cache.batch_select_indices(index)
+    decoder = SteeredDecoder(
+        engine,
+        edited.editing.among(index, columns),
+        cache,
+        edited.watch.among(index, columns),
+        _shadow(edited, index) if shadowed else None,
+        layout.width,
+    )
+    with decoder.hooked():
+        done = generate(
+            decoder,
+            engine.model.tokens,
+            last[index],
+            [prompts[b] for b in said],
+            edited.text.mask[index],
+            sampling,
+            [seeds[b] for b in said],
+        )
+    edited.watch.repeat(same, columns)
+    return tuple(done[said.index(b)] for b in same)
+
+
+def _same(edited: Edited, seeds: Sequence[int]) -> list[int]:
+    """The row that each row is the same as: itself, or the first that is unedited, too, with this text and seed."""
+    depth, beyond = edited.engine.model.n_layers, edited.editing.act_from(edited.text.layout.width)
+    first: dict[tuple[int, int], int] = {}
+    same = []
+    for b, (text, seed) in enumerate(zip(edited.text_of.tolist(), seeds, strict=True)):
+        plain = edited.starts[0][b] == depth and not beyond[b]
+        same.append(first.setdefault((text, seed), b) if plain else b)
+    return same
+
+
+def _shadow(edited: Edited, rows: Int[Tensor, " rows"]) -> RoomyCache:
+    """The cache of an unedited run over the prompts, for rows that measure their dose on the unedited model."""
+    engine, text = edited.engine, edited.text
+    if edited.known.cache is not None:
+        return edited.known.cache.taken(edited.text_of[rows], slice(0, text.layout.total), edited.steps)
+    cache = engine.model.new_cache(edited.steps)
+    engine.model.forward_pass(text.ids[rows], text.mask[rows], cache)
     return cache

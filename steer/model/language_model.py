@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class LanguageModel(HookedRootModule):
     """
 
     hf: PreTrainedModel
+    hf_blocks: tuple[nn.Module, ...]
 
     def __init__(self, hf: PreTrainedModel, tokens: Tokens, name: str, patterns: bool = False) -> None:
         super().__init__()
@@ -72,6 +73,7 @@ class LanguageModel(HookedRootModule):
         self.d_vocab = int(hf.get_output_embeddings().weight.shape[0])
         require_all_weights(hf, name)
         layers = _find(hf, found.blocks, "list of blocks")
+        self.__dict__["hf_blocks"] = tuple(layers)
         self.devices = tuple(map(device_of, layers))
         norm = partial(_Norm, usual_eps=found.eps, width=self.d_model)
         self.blocks = nn.ModuleList(_Block(layer, found, norm, patterns) for layer in layers)
@@ -145,7 +147,7 @@ class LanguageModel(HookedRootModule):
         logits: Tensor = output.logits
         return logits.float()
 
-    def new_cache(self, room: int = 64) -> Cache:
+    def new_cache(self, room: int = 64) -> RoomyCache:
         """An empty key-value cache of this model's kind, whose memory grows by `room` positions at a time."""
         return RoomyCache(self.hf.config, room)
 
@@ -184,6 +186,58 @@ class LanguageModel(HookedRootModule):
             for point, handle in handles:
                 handle.hook.remove()
                 point.fwd_hooks.remove(handle)
+
+    @contextmanager
+    def starting_at(self, layer: int, stream: Float[Tensor, "batch pos d_model"]) -> Iterator[LanguageModel]:
+        """Inside, passes put `stream` into block `layer`, and the blocks below it are not run.
+
+        Only where `resumable`; points of the blocks below see nothing.
+        """
+        below = self.hf_blocks[:layer]
+        before = [block.__dict__.get("forward") for block in below]
+        for block, wrap in zip(below, self._wraps, strict=False):
+            block.forward = partial(_passed_on, wrap)
+        try:
+            with self.hooked([(f"blocks.{layer}.hook_resid_pre", lambda x, hook: stream)]):
+                yield self
+        finally:
+            for block, forward in zip(below, before, strict=True):
+                if forward is None:
+                    del block.forward
+                else:
+                    block.forward = forward  # a model that is spread over devices has its own
+
+    @cached_property
+    def resumable(self) -> bool:
+        """Whether a pass that starts in the middle gives what a whole pass gives: tried, not assumed.
+
+        Routed experts are left out: which rows meet in an expert, and so the order of its sums, depends on the batch.
+        """
+        middle = self.n_layers // 2
+        if middle == 0 or _routed(self.hf.config):
+            return False
+        point = f"blocks.{middle}.hook_resid_pre"
+        seen, whole = _short_pass(self, (point.removeprefix(f"blocks.{middle}."),))
+        stream = seen[point].to(self.devices[middle], self.dtype)
+        with self.starting_at(middle, stream):
+            _, resumed = _short_pass(self, ())
+        return _close(resumed, whole, 1e-5 if self.dtype == torch.float32 else 1e-2)
+
+    @cached_property
+    def _wraps(self) -> tuple[type | None, ...]:
+        """What blocks wrap their output in: a tuple or a list, or None where it is the tensor itself."""
+        found: dict[nn.Module, type | None] = {}
+
+        def look(block: nn.Module, args: Any, output: Any) -> None:
+            found[block] = None if isinstance(output, Tensor) else type(output)
+
+        handles = [block.register_forward_hook(look) for block in self.hf_blocks]
+        try:
+            _short_pass(self, ())
+        finally:
+            for handle in handles:
+                handle.remove()
+        return tuple(found[block] for block in self.hf_blocks)
 
     def final_gain(self) -> Float[Tensor, " d_model"]:
         """What the final norm multiplies a normalised row with (for Gemma 1 + its stored weight)."""
@@ -352,6 +406,15 @@ def _checked(activation: Tensor, hook: HookPoint, function: Hook) -> Tensor | No
     if new.shape != activation.shape:
         raise RunError(f"{hook.name}: a hook returned shape {list(new.shape)} where {list(activation.shape)} goes in")
     return new.to(activation.dtype)
+
+
+def _passed_on(wrap: type | None, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """A block that is left out: what it takes, in the form in which it gives."""
+    return hidden_states if wrap is None else wrap((hidden_states,))
+
+
+def _routed(config: Any) -> bool:
+    return any(getattr(config, name, None) for name in ("num_local_experts", "num_experts", "n_routed_experts"))
 
 
 def _positions(mask: Bool[Tensor, "batch context"], width: int) -> Int[Tensor, "batch pos"]:
