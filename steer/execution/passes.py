@@ -46,6 +46,12 @@ class Engine:
     def wanted(self, rows: Sequence[Row]) -> Wanted:
         return Wanted.by(rows, self.model.n_layers, self.resumes)
 
+    def ended(self, hooks: Hooks, columns: Int[Tensor, " n"]) -> AbstractContextManager[object]:
+        """The last MLP runs at the columns that are asked for alone, where no hook looks at the last block."""
+        last = f"blocks.{self.model.n_layers - 1}."
+        looked_at = any(name.startswith(last) for name, _ in hooks)
+        return self.model.answering_at(columns) if self.resumes and not looked_at else nullcontext()
+
     def capture(self, wanted: Wanted) -> tuple[Reference, Hooks]:
         norms = norm_points(self.model.n_layers, self.model.hook_dict)
         return capture(wanted, self.transcoders.reads, self.transcoders.mlp_out, self.model.n_layers, norms)
@@ -93,8 +99,9 @@ def unedited_pass(engine: Engine, text: Text, rows: Sequence[Row], watch: Watch,
     reference, hooks = engine.capture(engine.wanted(rows))
     cache = engine.model.new_cache(0) if engine.resumes else None
     kept = cache if cache is not None and cache.divisible else None
-    with torch.inference_mode(), engine.model.hooked([*hooks, *watch.hooks()]):
-        logits = engine.model.forward_pass(text.ids, text.mask, kept, torch.tensor(columns))
+    hooks, at = [*hooks, *watch.hooks()], torch.tensor(columns)
+    with torch.inference_mode(), engine.ended(hooks, at), engine.model.hooked(hooks):
+        logits = engine.model.forward_pass(text.ids, text.mask, kept, at)
     return Known(tuple(columns), logits, reference, watch, kept)
 
 
@@ -164,7 +171,7 @@ class Edited:
         hooks = [*self.editing.among(rows, columns, part.layer).hooks(), *self.watch.among(rows, columns).hooks()]
         ids, mask = self.text.ids[rows, part.column :], self.text.mask[rows, self._first(part) :]
         at = torch.tensor([self.known.columns[n] - part.column for n in covered])
-        with self._started(part, rows), model.hooked(hooks):
+        with self._started(part, rows), self.engine.ended(hooks, at), model.hooked(hooks):
             return model.forward_pass(ids, mask, kv, at)
 
     def _started(self, part: Part, rows: Int[Tensor, " rows"]) -> AbstractContextManager[object]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -60,6 +60,7 @@ class LanguageModel(HookedRootModule):
 
     hf: PreTrainedModel
     hf_blocks: tuple[nn.Module, ...]
+    last_mlp: nn.Module | None
 
     def __init__(self, hf: PreTrainedModel, tokens: Tokens, name: str, patterns: bool = False) -> None:
         super().__init__()
@@ -74,6 +75,7 @@ class LanguageModel(HookedRootModule):
         require_all_weights(hf, name)
         layers = _find(hf, found.blocks, "list of blocks")
         self.__dict__["hf_blocks"] = tuple(layers)
+        self.__dict__["last_mlp"] = _whole_mlp(layers[-1], found.places)
         self.devices = tuple(map(device_of, layers))
         norm = partial(_Norm, usual_eps=found.eps, width=self.d_model)
         self.blocks = nn.ModuleList(_Block(layer, found, norm, patterns) for layer in layers)
@@ -193,33 +195,35 @@ class LanguageModel(HookedRootModule):
 
         Only where `resumable`; points of the blocks below see nothing.
         """
-        below = self.hf_blocks[:layer]
-        before = [block.__dict__.get("forward") for block in below]
-        for block, wrap in zip(below, self._wraps, strict=False):
-            block.forward = partial(_passed_on, wrap)
-        try:
-            with self.hooked([(f"blocks.{layer}.hook_resid_pre", lambda x, hook: stream)]):
-                yield self
-        finally:
-            for block, forward in zip(below, before, strict=True):
-                if forward is None:
-                    del block.forward
-                else:
-                    block.forward = forward  # a model that is spread over devices has its own
+        below = zip(self.hf_blocks[:layer], self._wraps, strict=False)
+        with ExitStack() as stack:
+            for block, wrap in below:
+                stack.enter_context(_forward(block, partial(_passed_on, wrap)))
+            stack.enter_context(self.hooked([(f"blocks.{layer}.hook_resid_pre", lambda x, hook: stream)]))
+            yield self
+
+    @contextmanager
+    def answering_at(self, columns: Int[Tensor, " n"]) -> Iterator[LanguageModel]:
+        """Inside, the last block's MLP runs at some columns of a pass alone: those whose logits are asked for.
+
+        Only where `resumable`; what the last block's MLP gives elsewhere, and the stream after it, mean nothing.
+        """
+        assert self.last_mlp is not None
+        with _forward(self.last_mlp, partial(_at_columns, self.last_mlp.forward, columns)):
+            yield self
 
     @cached_property
     def resumable(self) -> bool:
-        """Whether a pass that starts in the middle gives what a whole pass gives: tried, not assumed.
+        """Whether a pass that starts in the middle, and ends at one column, gives what a whole pass gives: it is tried.
 
         Routed experts are left out: which rows meet in an expert, and so the order of its sums, depends on the batch.
         """
-        middle = self.n_layers // 2
-        if middle == 0 or _routed(self.hf.config):
+        middle, point = self.n_layers // 2, f"blocks.{self.n_layers // 2}.hook_resid_pre"
+        if middle == 0 or self.last_mlp is None or _routed(self.hf.config):
             return False
-        point = f"blocks.{middle}.hook_resid_pre"
-        seen, whole = _short_pass(self, (point.removeprefix(f"blocks.{middle}."),))
-        stream = seen[point].to(self.devices[middle], self.dtype)
-        with self.starting_at(middle, stream):
+        seen, whole = _short_pass(self, ("hook_resid_pre",))
+        stream, last = seen[point].to(self.devices[middle], self.dtype), torch.tensor([SHORT - 1])
+        with self.starting_at(middle, stream), self.answering_at(last):
             _, resumed = _short_pass(self, ())
         return _close(resumed, whole, 1e-5 if self.dtype == torch.float32 else 1e-2)
 
@@ -408,6 +412,27 @@ def _checked(activation: Tensor, hook: HookPoint, function: Hook) -> Tensor | No
     return new.to(activation.dtype)
 
 
+@contextmanager
+def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Another forward for a module; a model that is spread over devices has put its own there already."""
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+
+def _at_columns(forward: Callable[[Tensor], Tensor], columns: Int[Tensor, " n"], x: Tensor) -> Tensor:
+    """A module that treats positions alike, run at some of them; zero elsewhere."""
+    out = torch.zeros_like(x)
+    out[:, columns] = forward(x[:, columns])
+    return out
+
+
 def _passed_on(wrap: type | None, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
     """A block that is left out: what it takes, in the form in which it gives."""
     return hidden_states if wrap is None else wrap((hidden_states,))
@@ -510,6 +535,12 @@ def _place(block: Any, names: str | Sequence[str], scale: float) -> _Place | Non
         if path is not None:
             return _Place(path, side, scale)
     return None
+
+
+def _whole_mlp(layer: nn.Module, places: Mapping[str, _Place]) -> nn.Module | None:
+    """The MLP of a block, if it is one module."""
+    inward, outward = places["mlp.hook_in"].path, places.get("mlp.hook_out")
+    return _find(layer, inward, "MLP") if outward is not None and outward.path == inward else None
 
 
 def _path(block: Any, parts: Sequence[str]) -> str | None:

@@ -36,7 +36,7 @@ Worlds = Callable[[str, str], World]
 
 @contextmanager
 def counted(world: World) -> Iterator[list[int]]:
-    """Tokens that each block's MLP reads."""
+    """Tokens that each block's attention reads."""
     read = [0] * world.model.n_layers
 
     def count(layer: int) -> Callable[[Tensor, Any], None]:
@@ -45,7 +45,7 @@ def counted(world: World) -> Iterator[list[int]]:
 
         return add
 
-    with world.model.hooked([(f"blocks.{layer}.mlp.hook_in", count(layer)) for layer in range(len(read))]):
+    with world.model.hooked([(f"blocks.{layer}.hook_attn_out", count(layer)) for layer in range(len(read))]):
         yield read
 
 
