@@ -10,7 +10,7 @@ PASS = 64  # measured on two models, 2 cores: a pass of its own costs about as m
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a batch whose pass starts at a layer and covers the columns from `column` on."""
+    """Rows of a batch whose pass starts with block `layer` and covers the columns from `column` on."""
 
     rows: tuple[int, ...]
     layer: int
@@ -28,7 +28,7 @@ class Part:
 def parts(layers: Sequence[int], columns: Sequence[int], n_layers: int, width: int) -> list[Part]:
     """Rows by the layer and column at which they start; neighbours are joined where that costs less than apart.
 
-    Rows that start at `n_layers` differ nowhere from what is known, and are in no part.
+    Rows that start at `n_layers` need their logits alone; those that start beyond differ nowhere, and are in no part.
     """
     found: list[Part] = []
     for part in _alike(layers, columns, n_layers):
@@ -46,5 +46,5 @@ def _alike(layers: Sequence[int], columns: Sequence[int], n_layers: int) -> Iter
     for row, start in enumerate(zip(layers, columns, strict=True)):
         alike.setdefault(start, []).append(row)
     for (layer, column), rows in sorted(alike.items()):
-        if layer < n_layers:
+        if layer <= n_layers:
             yield Part(tuple(rows), layer, column)

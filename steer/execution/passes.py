@@ -1,8 +1,9 @@
 """The passes of a batch: unedited over its texts, edited over its rows where they differ, and token by token.
 
-What the unedited model did is known (`Known`) before an edited row runs. A row is the unedited model below the first
-layer and before the first column that it changes, so its pass starts there: with the known residual stream, and the
-known keys and values of the columns before. A row that changes nothing is not run. `Engine.shortcuts` switches this off.
+What the unedited model did is known (`Known`) before an edited row runs. A row is the unedited model up to the first
+layer and before the first column that it changes, so its pass starts there: with the known residual stream, changed,
+and the known keys and values of the columns before. A row that changes nothing is not run. `Engine.shortcuts` switches
+this off.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ class Edited:
 
     @cached_property
     def starts(self) -> tuple[list[int], list[int]]:
-        """The layer and the column from which each row runs; the model's depth for a row that does not.
+        """The block and the column from which each row runs (`Editing.starts`).
 
         Without known keys and values a row's pass covers all of its text, and nothing is known to go on from.
         """
@@ -148,7 +149,7 @@ class Edited:
         divided = self.known.cache is not None
         if not self.engine.resumes or (self.steps and not divided):
             return [0] * len(layout.lengths), [0] * len(layout.lengths)
-        layers, columns = self.editing.first_changes(n_layers, layout.total)
+        layers, columns = self.editing.starts(n_layers, layout.total)
         return layers, columns if divided else [layout.width - length for length in layout.lengths]
 
     def over_text(self) -> tuple[Float[Tensor, "batch n d_vocab"], RoomyCache | None]:
@@ -168,17 +169,20 @@ class Edited:
     ) -> Float[Tensor, "rows n d_vocab"]:
         """Logits of a part's rows; `kv` holds the columns before it, and takes up its own."""
         model, columns = self.engine.model, slice(part.column, self.text.layout.total)
-        hooks = [*self.editing.among(rows, columns, part.layer).hooks(), *self.watch.among(rows, columns).hooks()]
+        editing = self.editing.among(rows, columns)
+        hooks = [*editing.hooks(part.layer), *self.watch.among(rows, columns).hooks()]
         ids, mask = self.text.ids[rows, part.column :], self.text.mask[rows, self._first(part) :]
         at = torch.tensor([self.known.columns[n] - part.column for n in covered])
-        with self._started(part, rows), self.engine.ended(hooks, at), model.hooked(hooks):
+        with self._started(part, editing), self.engine.ended(hooks, at), model.hooked(hooks):
             return model.forward_pass(ids, mask, kv, at)
 
-    def _started(self, part: Part, rows: Int[Tensor, " rows"]) -> AbstractContextManager[object]:
+    def _started(self, part: Part, editing: Editing) -> AbstractContextManager[object]:
+        """The blocks before a part's first one give what is known of them, with the part's edits in the last."""
         if part.layer == 0:
             return nullcontext()
-        stream = self.known.reference.streams[part.layer]
-        return self.engine.model.starting_at(part.layer, stream[self.text_of[rows].to(stream.device), part.column :])
+        known = self.known.reference.streams[part.layer - 1]
+        stream = known[editing.text_of.to(known.device), part.column :]
+        return self.engine.model.starting_after(part.layer - 1, editing.begin(part.layer - 1, stream))
 
     def _cache(self) -> RoomyCache | None:
         """Where the keys and values of all rows go, with what is known of them; None where none are needed."""
@@ -193,7 +197,7 @@ class Edited:
         first, known = self._first(part), self.known.cache
         if known is None:
             return cache  # a single part
-        if cache is None and first == part.column:
+        if cache is None and (first == part.column or part.layer == len(known.layers)):
             return None
         layers = {0, *range(part.layer, len(known.layers))}  # the first says how long the text is
         room = self.text.layout.total - part.column
@@ -333,7 +337,7 @@ def _same(edited: Edited, seeds: Sequence[int]) -> list[int]:
     first: dict[tuple[int, int], int] = {}
     same = []
     for b, (text, seed) in enumerate(zip(edited.text_of.tolist(), seeds, strict=True)):
-        plain = edited.starts[0][b] == depth and not beyond[b]
+        plain = edited.starts[0][b] > depth and not beyond[b]
         same.append(first.setdefault((text, seed), b) if plain else b)
     return same
 

@@ -71,8 +71,8 @@ class Editing:
         if self.relative:
             self._take_levels(known, self.unedited, slice(0, next(iter(reference.reads.values())).shape[1]))
 
-    def among(self, index: Int[Tensor, " some"], columns: slice, first_layer: int = 0) -> Editing:
-        """The same for some of the rows in a pass that covers `columns` and starts at a layer; records are shared.
+    def among(self, index: Int[Tensor, " some"], columns: slice) -> Editing:
+        """The same for some of the rows in a pass that covers `columns`; records are shared.
 
         What does nothing there has no hook. Generated text needs every slot that a baseline unit is measured on.
         """
@@ -82,18 +82,20 @@ class Editing:
         some.frozen, some.norms_held = self.frozen[index], self.norms_held[index]
         some.constrained = {layer: flags[index] for layer, flags in self.constrained.items() if flags[index].any()}
         measured = self.relative and not some._in_prompt()
-        slots = {layer: kept(slots, index) for layer, slots in self.slots.items() if layer >= first_layer}
-        pushes = {layer: kept(pushes, index) for layer, pushes in self.pushes.items() if layer >= first_layer}
+        slots = {layer: kept(slots, index) for layer, slots in self.slots.items()}
+        pushes = {layer: kept(pushes, index) for layer, pushes in self.pushes.items()}
         some.slots = {layer: one for layer, one in slots.items() if measured or one.acts[..., columns].any()}
         some.pushes = {layer: one for layer, one in pushes.items() if one.coefficient[..., columns].any()}
         some.written = _written(some.slots)
         return some
 
-    def first_changes(self, n_layers: int, width: int) -> tuple[list[int], list[int]]:
-        """The first layer and the first of `width` columns at which each row stops being the unedited model.
+    def starts(self, n_layers: int, width: int) -> tuple[list[int], list[int]]:
+        """The first block that each row has to run, and the first of `width` columns at which.
 
         An edit that leaves every activation of the unedited run as it is changes nothing, and neither does what comes
-        before the first one that does. `n_layers` and `width` where there is none; 0 and 0 where something is held.
+        before the first one that does. Where a change is added to the stream as it leaves a block, that block is known,
+        too (`begin`). The block after the last one (`n_layers`) stands for the logits alone, `n_layers` + 1 for
+        nothing. Rows in which something is held run whole.
         """
         changed = torch.zeros(len(self.rows), n_layers, width, dtype=torch.bool)
         for layer, slots in self.slots.items():
@@ -102,8 +104,30 @@ class Editing:
             changed[:, layer] |= (slots.acts[..., :width] & moves).any(1).cpu()
         for layer, pushes in self.pushes.items():
             changed[:, layer] |= (pushes.coefficient[..., :width] != 0).any(1).cpu()
-        changed[self.held.cpu()] = True
-        return _first(changed.any(2)), _first(changed.any(1))
+        first, columns, held = _first(changed.any(2)), _first(changed.any(1)), self.held.tolist()
+        layers = [layer + 1 if layer == n_layers or self.begins else layer for layer in first]
+        return [0 if h else s for h, s in zip(held, layers, strict=True)], [
+            0 if h else c for h, c in zip(held, columns, strict=True)
+        ]
+
+    @property
+    def begins(self) -> bool:
+        """Whether what is written goes straight into the stream that leaves the block."""
+        return self.writes in ("hook_mlp_out", "hook_resid_post")
+
+    def begin(self, layer: int, stream: Float[Tensor, "some pos d_model"]) -> Float[Tensor, "some pos d_model"]:
+        """What leaves a block with its edits and pushes, from what leaves it without: the block does not run.
+
+        Only for a block in which no row reads anything edited.
+        """
+        if layer in self.slots:
+            x = self.reference.reads[layer][self.text_of.to(stream.device), self.columns].float()
+            known = self.unedited[layer][self.rows.to(x.device)][..., self.columns]
+            self._read_in[layer] = known, self.slots[layer].output_scale(x)
+        if layer in self.written:
+            stream = self._write(layer, stream, None)
+        pushed = self._push(layer, stream, None) if layer in self.layers else None
+        return stream if pushed is None else pushed
 
     @property
     def held(self) -> Bool[Tensor, " batch"]:
@@ -116,10 +140,11 @@ class Editing:
         """The layers in which something is added to what the model computes."""
         return sorted({*self.written, *self.pushes})
 
-    def hooks(self) -> Hooks:
-        """The pairs for `LanguageModel.hooked`, in the order in which they have to run."""
+    def hooks(self, first_layer: int = 0) -> Hooks:
+        """The pairs for `LanguageModel.hooked`, in the order in which they have to run; from a block on."""
         pairs: Hooks = []
-        for layer in sorted({*self.layers, *(self.constrained if self._in_prompt() else ())}):
+        layers = {*self.layers, *(self.constrained if self._in_prompt() else ())}
+        for layer in sorted(layer for layer in layers if layer >= first_layer):
             pairs += [(f"blocks.{layer}.{point}", hook) for point, hook in self._of_layer(layer)]
         for held, which in ((self.reference.patterns, self.frozen), (self.reference.scales, self.norms_held)):
             if self._in_prompt() and which.any():

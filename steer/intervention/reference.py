@@ -34,11 +34,11 @@ class Wanted:
         held = {layer for row in rows for layer in row.constrained if layer < n_layers}
         constrained = {e.layer for row in rows for e in row.edits if e.layer in row.constrained}
         edited = {e.layer for row in rows for e in row.edits} if resumed else set()
-        pushed = {push.layer for row in rows for push in row.pushes} if resumed else set()
+        changed = edited | {push.layer for row in rows for push in row.pushes} if resumed else set()
         return cls(
             reads=frozenset(relative | constrained | edited),
             mlp_out=frozenset(held),
-            streams=frozenset(edited | pushed) - {0},
+            streams=frozenset({*changed, *(layer - 1 for layer in changed)}) - {-1},
             patterns=any(row.freeze_attention for row in rows),
             scales=any(row.freeze_norms for row in rows),
         )
@@ -48,7 +48,7 @@ class Wanted:
 class Reference:
     """What an unedited pass did with each of its texts.
 
-    Transcoder inputs, MLP outputs and residual streams before a block by layer; patterns and norm scales by hook name.
+    Transcoder inputs, MLP outputs and the residual streams that leave a block by layer; patterns and norm scales by hook name.
     """
 
     reads: dict[int, Float[Tensor, "text pos d_model"]] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def capture(wanted: Wanted, reads: str, mlp_out: str, n_layers: int, norms: Iter
     reference = Reference()
     hooks: Hooks = [(f"blocks.{layer}.{reads}", partial(_keep, reference.reads, layer)) for layer in wanted.reads]
     hooks += [(f"blocks.{layer}.{mlp_out}", partial(_keep, reference.mlp_out, layer)) for layer in wanted.mlp_out]
-    hooks += [(f"blocks.{layer}.hook_resid_pre", partial(_keep, reference.streams, layer)) for layer in wanted.streams]
+    hooks += [(f"blocks.{layer}.hook_resid_post", partial(_keep, reference.streams, layer)) for layer in wanted.streams]
     if wanted.patterns:
         names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(n_layers)]
         hooks += [(name, partial(_keep, reference.patterns, name)) for name in names]

@@ -190,16 +190,16 @@ class LanguageModel(HookedRootModule):
                 point.fwd_hooks.remove(handle)
 
     @contextmanager
-    def starting_at(self, layer: int, stream: Float[Tensor, "batch pos d_model"]) -> Iterator[LanguageModel]:
-        """Inside, passes put `stream` into block `layer`, and the blocks below it are not run.
+    def starting_after(self, layer: int, stream: Float[Tensor, "batch pos d_model"]) -> Iterator[LanguageModel]:
+        """Inside, `stream` is what leaves block `layer` in a pass; that block and those below it are not run.
 
-        Only where `resumable`; points of the blocks below see nothing.
+        Only where `resumable`; the points within these blocks see nothing.
         """
-        below = zip(self.hf_blocks[:layer], self._wraps, strict=False)
+        below = zip(self.hf_blocks[: layer + 1], self._wraps, strict=False)
         with ExitStack() as stack:
             for block, wrap in below:
                 stack.enter_context(_forward(block, partial(_passed_on, wrap)))
-            stack.enter_context(self.hooked([(f"blocks.{layer}.hook_resid_pre", lambda x, hook: stream)]))
+            stack.enter_context(self.hooked([(f"blocks.{layer}.hook_resid_post", lambda x, hook: stream)]))
             yield self
 
     @contextmanager
@@ -218,12 +218,12 @@ class LanguageModel(HookedRootModule):
 
         Routed experts are left out: which rows meet in an expert, and so the order of its sums, depends on the batch.
         """
-        middle, point = self.n_layers // 2, f"blocks.{self.n_layers // 2}.hook_resid_pre"
-        if middle == 0 or self.last_mlp is None or _routed(self.hf.config):
+        middle, point = self.n_layers // 2 - 1, f"blocks.{self.n_layers // 2 - 1}.hook_resid_post"
+        if middle < 0 or self.last_mlp is None or _routed(self.hf.config):
             return False
-        seen, whole = _short_pass(self, ("hook_resid_pre",))
+        seen, whole = _short_pass(self, ("hook_resid_post",))
         stream, last = seen[point].to(self.devices[middle], self.dtype), torch.tensor([SHORT - 1])
-        with self.starting_at(middle, stream), self.answering_at(last):
+        with self.starting_after(middle, stream), self.answering_at(last):
             _, resumed = _short_pass(self, ())
         return _close(resumed, whole, 1e-5 if self.dtype == torch.float32 else 1e-2)
 

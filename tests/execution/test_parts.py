@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from steer.execution.parts import Part, parts
 
 DEPTH, WIDTH = 6, 20
-starts = st.lists(st.tuples(st.integers(0, DEPTH), st.integers(0, WIDTH - 1)), min_size=1, max_size=40)
+starts = st.lists(st.tuples(st.integers(0, DEPTH + 1), st.integers(0, WIDTH - 1)), min_size=1, max_size=40)
 
 
 def divided(found: list[tuple[int, int]]) -> list[Part]:
@@ -20,7 +20,7 @@ def divided(found: list[tuple[int, int]]) -> list[Part]:
 @given(starts)
 def test_every_row_that_differs_is_in_one_part_that_starts_before_it_does(found: list[tuple[int, int]]) -> None:
     made = divided(found)
-    assert sorted(row for part in made for row in part.rows) == [b for b, (layer, _) in enumerate(found) if layer < DEPTH]
+    assert sorted(row for part in made for row in part.rows) == [b for b, (layer, _) in enumerate(found) if layer <= DEPTH]
     for part in made:
         for row in part.rows:
             assert part.layer <= found[row][0] and part.column <= found[row][1]
@@ -29,7 +29,7 @@ def test_every_row_that_differs_is_in_one_part_that_starts_before_it_does(found:
 @settings(max_examples=60, deadline=None)
 @given(starts)
 def test_parts_never_cost_more_than_one_pass_over_everything_or_one_for_each_start(found: list[tuple[int, int]]) -> None:
-    running = [start for start in found if start[0] < DEPTH]
+    running = [start for start in found if start[0] <= DEPTH]
     if running:
         cost = sum(part.cost(DEPTH, WIDTH) for part in divided(found))
         rows = tuple(range(len(running)))

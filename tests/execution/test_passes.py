@@ -106,13 +106,15 @@ def test_a_sampled_row_says_the_same_with_shortcuts_and_without(world: Worlds) -
 
 
 @pytest.mark.parametrize("architecture", [name for name in ARCHITECTURES if name not in (*SLIDING, "mixtral")])
-def test_nothing_below_the_first_edited_layer_and_before_the_first_edited_position_runs(
+def test_nothing_up_to_the_first_edited_layer_and_before_the_first_edited_position_runs(
     world: Worlds, architecture: str
 ) -> None:
     here = world(architecture, "relu")
     length = len(here.model.tokens.encode(TEXT).ids)
-    rows = [row(here, TEXT, {"op": "add", "feature": "1/5", "value": 2, "positions": f"{length - 4}:{length}"})]
-    assert run_beyond_baseline(here, rows, TEXT) == [0] + [4] * (here.model.n_layers - 1)
+    for layer in range(here.model.n_layers):
+        stated = {"op": "add", "feature": f"{layer}/5", "value": 2, "positions": f"{length - 4}:{length}"}
+        after = here.model.n_layers - layer - 1
+        assert run_beyond_baseline(here, [row(here, TEXT, stated)], TEXT) == [0] * (layer + 1) + [4] * after
 
 
 @pytest.mark.parametrize("architecture", SLIDING)
@@ -122,7 +124,7 @@ def test_models_with_sliding_windows_skip_layers_only_and_only_where_nothing_is_
     here = world(architecture, "relu")
     length, deep = len(here.model.tokens.encode(TEXT).ids), here.model.n_layers - 1
     rows = [row(here, TEXT, {"op": "add", "feature": "1/5", "value": 2, "positions": "last"})]
-    assert run_beyond_baseline(here, rows, TEXT) == [0] + [length] * deep
+    assert run_beyond_baseline(here, rows, TEXT) == [0, 0] + [length] * (deep - 1)
     assert run_beyond_baseline(here, rows, TEXT, steps=1) == [length] * (deep + 1)
 
 
@@ -150,7 +152,7 @@ def test_the_ablation_of_a_silent_feature_is_its_baseline_and_is_not_run(world: 
     firing = next(index for index in range(80) if fires(here, 1, index))
     rows = [row(here, TEXT, {"op": "ablate", "feature": f"1/{i}", "positions": "prompt"}) for i in (silent, firing)]
     assert run_beyond_baseline(here, [rows[0]], TEXT) == [0] * here.model.n_layers
-    assert run_beyond_baseline(here, [rows[1]], TEXT)[1] > 0
+    assert run_beyond_baseline(here, [rows[1]], TEXT)[2] > 0
     done = run_rows(here, [Row(), rows[0]], [ids, ids], 3)
     assert torch.equal(done.logits[0], done.logits[1]) and done.completions is not None
     assert done.completions[0] == done.completions[1]
