@@ -1,50 +1,80 @@
-"""Which rows of a batch run together over a prompt: those that start at about the same layer and column."""
+"""Which rows of a batch run together over a prompt, and where each comes in: what is computed follows what changes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-PASS = 64  # measured on two models, 2 cores: a pass of its own costs about as much as this many tokens more
+import numpy as np
+
+PASS = 40  # tokens: what a block takes beyond its tokens, on CPU; measured on two models
+JOIN = 100  # tokens times blocks: what it costs to stop between two blocks and take in more rows
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows of a batch whose pass starts with block `layer` and covers the columns from `column` on."""
+    """Rows that run together over the columns from `column` on; some come in before one block, some before another.
 
-    rows: tuple[int, ...]
-    layer: int
-    column: int
-
-    def joined(self, other: Part) -> Part:
-        """Both in one pass, which has to start where the earlier one does."""
-        return Part(self.rows + other.rows, min(self.layer, other.layer), min(self.column, other.column))
-
-    def cost(self, n_layers: int, width: int) -> int:
-        """What the pass takes, in tokens times layers."""
-        return (n_layers - self.layer) * (PASS + len(self.rows) * (width - self.column))
-
-
-def parts(layers: Sequence[int], columns: Sequence[int], n_layers: int, width: int) -> list[Part]:
-    """Rows by the layer and column at which they start; neighbours are joined where that costs less than apart.
-
-    Rows that start at `n_layers` need their logits alone; those that start beyond differ nowhere, and are in no part.
+    `joins` has these blocks, in order, with their rows; block `n_layers` stands for the logits alone.
     """
-    found: list[Part] = []
-    for part in _alike(layers, columns, n_layers):
-        joined = found[-1].joined(part) if found else part
-        if found and joined.cost(n_layers, width) <= found[-1].cost(n_layers, width) + part.cost(n_layers, width):
-            found[-1] = joined
-        else:
-            found.append(part)
-    return found
+
+    column: int
+    joins: tuple[tuple[int, tuple[int, ...]], ...]
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return tuple(row for _, rows in self.joins for row in rows)
 
 
-def _alike(layers: Sequence[int], columns: Sequence[int], n_layers: int) -> Iterator[Part]:
-    """Rows with the same start, lowest layers and leftmost columns first."""
-    alike: dict[tuple[int, int], list[int]] = {}
-    for row, start in enumerate(zip(layers, columns, strict=True)):
-        alike.setdefault(start, []).append(row)
-    for (layer, column), rows in sorted(alike.items()):
-        if layer <= n_layers:
-            yield Part(tuple(rows), layer, column)
+def parts(layers: Sequence[int], columns: Sequence[int], n_layers: int, width: int, joining: bool) -> list[Part]:
+    """Rows by the block and column from which they run; those that start beyond `n_layers` run nowhere.
+
+    Passes together cost least: one over r rows takes PASS + r * (width - column) in each block that a row has come in
+    to. Parts are runs of the rows in the order of their columns; which runs are best is found by dynamic programming.
+    Without `joining` all rows of a part come in where the first one does.
+    """
+    running = sorted((column, layer, row) for row, (layer, column) in enumerate(zip(layers, columns, strict=True)) if layer <= n_layers)
+    bounds = [n for n, _ in enumerate(running) if n == 0 or running[n][0] != running[n - 1][0]] + [len(running)]
+    found = _cheapest(running, np.array(bounds), n_layers, width) if running else []
+    return [_part(running[a:b], width, joining) for a, b in found]
+
+
+def _part(rows: Sequence[tuple[int, int, int]], width: int, joining: bool) -> Part:
+    by_layer = groupby(sorted((layer, row) for _, layer, row in rows), key=lambda pair: pair[0])
+    levels = [(layer, tuple(row for _, row in pairs)) for layer, pairs in by_layer]
+    column = rows[0][0]
+    return Part(column, tuple(_joins(levels, JOIN / (width - column) if joining else np.inf)))
+
+
+def _joins(levels: Sequence[tuple[int, tuple[int, ...]]], worth: float) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Rows come in early, with those below them, where waiting saves less than it costs (in rows times blocks)."""
+    at, waiting, saved = levels[0][0], (), 0
+    for layer, rows in levels:
+        saved += len(rows) * (layer - at)
+        if saved > worth:
+            yield at, waiting
+            at, waiting, saved = layer, (), 0
+        waiting += rows
+    yield at, waiting
+
+
+def _cheapest(
+    running: Sequence[tuple[int, int, int]], bounds: np.ndarray, n_layers: int, width: int
+) -> list[tuple[int, int]]:
+    """The runs between some of the bounds that cost least together."""
+    column, layer, _ = np.array(running).T
+    blocks = np.concatenate([[0], np.cumsum(n_layers - layer)])[bounds]  # that all rows before a bound run through
+    deepest = np.zeros(len(bounds), dtype=int)  # the most that a row runs through, of a run that begins at a bound
+    best, cut = np.zeros(len(bounds)), np.zeros(len(bounds), dtype=int)
+    for end in range(1, len(bounds)):
+        deepest[:end] = np.maximum(deepest[:end], (n_layers - layer[bounds[end - 1] : bounds[end]]).max())
+        tokens = (blocks[end] - blocks[:end]) * (width - column[bounds[:end]])
+        cost = best[:end] + tokens + PASS * deepest[:end]
+        cut[end] = cost.argmin()
+        best[end] = cost[cut[end]]
+    runs, end = [], len(bounds) - 1
+    while end:
+        runs.append((int(bounds[cut[end]]), int(bounds[end])))
+        end = cut[end]
+    return runs[::-1]

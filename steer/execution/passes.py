@@ -155,34 +155,61 @@ class Edited:
     def over_text(self) -> tuple[Float[Tensor, "batch n d_vocab"], RoomyCache | None]:
         """Logits at the known columns; and, where there are steps to come, the keys and values of all rows."""
         logits, cache = self.known.logits[self.text_of], self._cache()
-        for part in parts(*self.starts, self.engine.model.n_layers, self.text.layout.total):
+        joining = not self.editing.across
+        for part in parts(*self.starts, self.engine.model.n_layers, self.text.layout.total, joining):
             rows = torch.tensor(part.rows, device=self.engine.model.device)
-            kv = self._before(part, cache)
-            covered = [n for n, column in enumerate(self.known.columns) if column >= part.column]
-            logits[rows[:, None], torch.tensor(covered)] = self._pass(part, rows, kv, covered)
-            if cache is not None and kv is not None and kv is not cache:
-                cache.put(rows, self._first(part), kv, range(part.layer, len(cache.layers)))
+            covered = torch.tensor([n for n, column in enumerate(self.known.columns) if column >= part.column])
+            logits[rows[:, None], covered] = self._climb(part, torch.tensor(self.known.columns)[covered], cache)
         return logits, cache
 
-    def _pass(
-        self, part: Part, rows: Int[Tensor, " rows"], kv: RoomyCache | None, covered: Sequence[int]
-    ) -> Float[Tensor, "rows n d_vocab"]:
-        """Logits of a part's rows; `kv` holds the columns before it, and takes up its own."""
-        model, columns = self.engine.model, slice(part.column, self.text.layout.total)
-        editing = self.editing.among(rows, columns)
-        hooks = [*editing.hooks(part.layer), *self.watch.among(rows, columns).hooks()]
-        ids, mask = self.text.ids[rows, part.column :], self.text.mask[rows, self._first(part) :]
-        at = torch.tensor([self.known.columns[n] - part.column for n in covered])
-        with self._started(part, editing), self.engine.ended(hooks, at), model.hooked(hooks):
-            return model.forward_pass(ids, mask, kv, at)
+    def _climb(self, part: Part, columns: Int[Tensor, " n"], cache: RoomyCache | None) -> Float[Tensor, "rows n d_vocab"]:
+        """Logits of a part's rows, which come in one after the other on the way up."""
+        device, n_layers = self.engine.model.device, self.engine.model.n_layers
+        ends = [block for block, _ in part.joins[1:]]
+        rows, stream = torch.tensor([], dtype=torch.long, device=device), None
+        for (block, joining), end in zip(part.joins, [*ends, None], strict=True):
+            rows = torch.cat([rows, torch.tensor(joining, device=device)])
+            stream = self._joined(stream, joining, block, part.column)
+            blocks, at = range(block, n_layers if end is None else end), columns if end is None else columns[:0]
+            logits, stream = self._pass(part, rows, blocks, stream, at, cache)
+        return logits
 
-    def _started(self, part: Part, editing: Editing) -> AbstractContextManager[object]:
-        """The blocks before a part's first one give what is known of them, with the part's edits in the last."""
-        if part.layer == 0:
-            return nullcontext()
-        known = self.known.reference.streams[part.layer - 1]
-        stream = known[editing.text_of.to(known.device), part.column :]
-        return self.engine.model.starting_after(part.layer - 1, editing.begin(part.layer - 1, stream))
+    def _joined(self, stream: Tensor | None, joining: Sequence[int], block: int, column: int) -> Tensor | None:
+        """What leaves the block before, for the rows that came in below and for those that come in now.
+
+        Of the latter it is known but for their own change. None before the first block.
+        """
+        if block == 0:
+            return None
+        rows, columns = torch.tensor(joining, device=self.engine.model.device), slice(column, self.text.layout.total)
+        editing = self.editing.among(rows, columns, range(block - 1, block))
+        known = self.known.reference.streams[block - 1]
+        new = editing.begin(block - 1, known[editing.text_of.to(known.device), column:])
+        return new if stream is None else torch.cat([stream.to(new.device), new])
+
+    def _pass(
+        self,
+        part: Part,
+        rows: Int[Tensor, " rows"],
+        blocks: range,
+        stream: Float[Tensor, "rows pos d_model"] | None,
+        columns: Int[Tensor, " n"],
+        cache: RoomyCache | None,
+    ) -> tuple[Float[Tensor, "rows n d_vocab"], Float[Tensor, "rows pos d_model"] | None]:
+        """Rows through some blocks: logits at columns, and what leaves the last of the blocks."""
+        model, where = self.engine.model, (rows, slice(part.column, self.text.layout.total), blocks)
+        hooks = [*self.editing.among(*where).hooks(), *self.watch.among(*where).hooks()]
+        left: list[Tensor] = []
+        if len(columns) == 0:
+            hooks.append((f"blocks.{blocks.stop - 1}.hook_resid_post", lambda x, hook: left.append(x)))
+        ids, mask = self.text.ids[rows, part.column :], self.text.mask[rows, self._first(part) :]
+        kv, at = self._before(part, rows, blocks, cache), columns - part.column
+        partly = model.running(blocks, stream) if self.engine.resumes else nullcontext()
+        with partly, self.engine.ended(hooks, at), model.hooked(hooks):
+            logits = model.forward_pass(ids, mask, kv, at)
+        if cache is not None and kv is not None and kv is not cache:
+            cache.put(rows, self._first(part), kv, blocks)
+        return logits, left[0] if left else None
 
     def _cache(self) -> RoomyCache | None:
         """Where the keys and values of all rows go, with what is known of them; None where none are needed."""
@@ -192,16 +219,18 @@ class Edited:
             return self.engine.model.new_cache(self.steps)
         return self.known.cache.taken(self.text_of, slice(0, self.text.layout.total), self.steps)
 
-    def _before(self, part: Part, cache: RoomyCache | None) -> RoomyCache | None:
-        """The keys and values that a part's pass starts with, and adds its own to; None where it does without."""
+    def _before(
+        self, part: Part, rows: Int[Tensor, " rows"], blocks: range, cache: RoomyCache | None
+    ) -> RoomyCache | None:
+        """The keys and values that a pass starts with, and adds its own to; None where it does without."""
         first, known = self._first(part), self.known.cache
         if known is None:
             return cache  # a single part
-        if cache is None and (first == part.column or part.layer == len(known.layers)):
+        if cache is None and (first == part.column or not blocks):
             return None
-        layers = {0, *range(part.layer, len(known.layers))}  # the first says how long the text is
         room = self.text.layout.total - part.column
-        return known.taken(self.text_of[list(part.rows)], slice(first, part.column), room, layers)
+        layers = {0, *blocks}  # the first says how long the text is
+        return known.taken(self.text_of[rows], slice(first, part.column), room, layers)
 
     def _first(self, part: Part) -> int:
         """The column of a part's first token, or where it starts if that is before."""
@@ -306,14 +335,14 @@ def _decoded(
     same = _same(edited, seeds)
     said = sorted(set(same))
     index = torch.tensor(said, device=engine.model.device)
-    columns = slice(layout.width, layout.width + sampling.max_new_tokens)
+    columns, every = slice(layout.width, layout.width + sampling.max_new_tokens), range(engine.model.n_layers)
     if len(said) < len(same):
         cache.batch_select_indices(index)
     decoder = SteeredDecoder(
         engine,
-        edited.editing.among(index, columns),
+        edited.editing.among(index, columns, every),
         cache,
-        edited.watch.among(index, columns),
+        edited.watch.among(index, columns, every),
         _shadow(edited, index) if shadowed else None,
         layout.width,
     )

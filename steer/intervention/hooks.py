@@ -71,8 +71,8 @@ class Editing:
         if self.relative:
             self._take_levels(known, self.unedited, slice(0, next(iter(reference.reads.values())).shape[1]))
 
-    def among(self, index: Int[Tensor, " some"], columns: slice) -> Editing:
-        """The same for some of the rows in a pass that covers `columns`; records are shared.
+    def among(self, index: Int[Tensor, " some"], columns: slice, blocks: range) -> Editing:
+        """The same for some of the rows in a pass through some blocks that covers `columns`; records are shared.
 
         What does nothing there has no hook. Generated text needs every slot that a baseline unit is measured on.
         """
@@ -80,10 +80,11 @@ class Editing:
         some._forget()
         some.rows, some.text_of, some.columns = self.rows[index], self.text_of[index], columns
         some.frozen, some.norms_held = self.frozen[index], self.norms_held[index]
-        some.constrained = {layer: flags[index] for layer, flags in self.constrained.items() if flags[index].any()}
+        held = {layer: flags[index] for layer, flags in self.constrained.items() if layer in blocks}
+        some.constrained = {layer: flags for layer, flags in held.items() if flags.any()}
         measured = self.relative and not some._in_prompt()
-        slots = {layer: kept(slots, index) for layer, slots in self.slots.items()}
-        pushes = {layer: kept(pushes, index) for layer, pushes in self.pushes.items()}
+        slots = {layer: kept(slots, index) for layer, slots in self.slots.items() if layer in blocks}
+        pushes = {layer: kept(pushes, index) for layer, pushes in self.pushes.items() if layer in blocks}
         some.slots = {layer: one for layer, one in slots.items() if measured or one.acts[..., columns].any()}
         some.pushes = {layer: one for layer, one in pushes.items() if one.coefficient[..., columns].any()}
         some.written = _written(some.slots)
@@ -111,20 +112,24 @@ class Editing:
         ]
 
     @property
+    def across(self) -> bool:
+        """Whether a feature writes to several layers: its change has to be carried from one to the next."""
+        return any(len(slots.writes_to) > 1 for slots in self.slots.values())
+
+    @property
     def begins(self) -> bool:
-        """Whether what is written goes straight into the stream that leaves the block."""
-        return self.writes in ("hook_mlp_out", "hook_resid_post")
+        """Whether what is written goes straight into the stream that leaves the block, and nowhere else."""
+        return self.writes in ("hook_mlp_out", "hook_resid_post") and not self.across
 
     def begin(self, layer: int, stream: Float[Tensor, "some pos d_model"]) -> Float[Tensor, "some pos d_model"]:
         """What leaves a block with its edits and pushes, from what leaves it without: the block does not run.
 
         Only for a block in which no row reads anything edited.
         """
-        if layer in self.slots:
+        if layer in self.slots and self.begins:
             x = self.reference.reads[layer][self.text_of.to(stream.device), self.columns].float()
             known = self.unedited[layer][self.rows.to(x.device)][..., self.columns]
             self._read_in[layer] = known, self.slots[layer].output_scale(x)
-        if layer in self.written:
             stream = self._write(layer, stream, None)
         pushed = self._push(layer, stream, None) if layer in self.layers else None
         return stream if pushed is None else pushed
@@ -140,11 +145,10 @@ class Editing:
         """The layers in which something is added to what the model computes."""
         return sorted({*self.written, *self.pushes})
 
-    def hooks(self, first_layer: int = 0) -> Hooks:
-        """The pairs for `LanguageModel.hooked`, in the order in which they have to run; from a block on."""
+    def hooks(self) -> Hooks:
+        """The pairs for `LanguageModel.hooked`, in the order in which they have to run."""
         pairs: Hooks = []
-        layers = {*self.layers, *(self.constrained if self._in_prompt() else ())}
-        for layer in sorted(layer for layer in layers if layer >= first_layer):
+        for layer in sorted({*self.layers, *(self.constrained if self._in_prompt() else ())}):
             pairs += [(f"blocks.{layer}.{point}", hook) for point, hook in self._of_layer(layer)]
         for held, which in ((self.reference.patterns, self.frozen), (self.reference.scales, self.norms_held)):
             if self._in_prompt() and which.any():

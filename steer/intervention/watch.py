@@ -45,9 +45,10 @@ class Watch:
         for layer, seen in unedited.seen.items():
             self.seen[layer][:, : unedited.columns_in_all] = seen[text_of]
 
-    def among(self, index: Int[Tensor, " some"], columns: slice) -> Watch:
-        """The same for some of the rows in a pass over some columns; what is seen is shared."""
+    def among(self, index: Int[Tensor, " some"], columns: slice, blocks: range) -> Watch:
+        """The same for some of the rows in a pass through some blocks over some columns; what is seen is shared."""
         some = copy(self)
+        some.encoders = {layer: encoder for layer, encoder in self.encoders.items() if layer in blocks}
         some.rows, some.columns = self.rows[index], columns
         return some
 

@@ -190,16 +190,20 @@ class LanguageModel(HookedRootModule):
                 point.fwd_hooks.remove(handle)
 
     @contextmanager
-    def starting_after(self, layer: int, stream: Float[Tensor, "batch pos d_model"]) -> Iterator[LanguageModel]:
-        """Inside, `stream` is what leaves block `layer` in a pass; that block and those below it are not run.
+    def running(
+        self, blocks: range, stream: Float[Tensor, "batch pos d_model"] | None = None
+    ) -> Iterator[LanguageModel]:
+        """Inside, a pass runs some of the blocks: `stream` is what leaves the one before them, if there is one.
 
-        Only where `resumable`; the points within these blocks see nothing.
+        The others pass on what they are given. Only where `resumable`; the points within them see nothing.
         """
-        below = zip(self.hf_blocks[: layer + 1], self._wraps, strict=False)
+        left_out = [block for number, block in enumerate(self.hf_blocks) if number not in blocks]
         with ExitStack() as stack:
-            for block, wrap in below:
-                stack.enter_context(_forward(block, partial(_passed_on, wrap)))
-            stack.enter_context(self.hooked([(f"blocks.{layer}.hook_resid_post", lambda x, hook: stream)]))
+            for block in left_out:
+                stack.enter_context(_forward(block, partial(_passed_on, self._wraps[block])))
+            if stream is not None:
+                before = f"blocks.{blocks.start - 1}.hook_resid_post"
+                stack.enter_context(self.hooked([(before, lambda x, hook: stream)]))
             yield self
 
     @contextmanager
@@ -218,17 +222,17 @@ class LanguageModel(HookedRootModule):
 
         Routed experts are left out: which rows meet in an expert, and so the order of its sums, depends on the batch.
         """
-        middle, point = self.n_layers // 2 - 1, f"blocks.{self.n_layers // 2 - 1}.hook_resid_post"
-        if middle < 0 or self.last_mlp is None or _routed(self.hf.config):
+        upper = range(self.n_layers // 2, self.n_layers)
+        if upper.start == 0 or self.last_mlp is None or _routed(self.hf.config):
             return False
         seen, whole = _short_pass(self, ("hook_resid_post",))
-        stream, last = seen[point].to(self.devices[middle], self.dtype), torch.tensor([SHORT - 1])
-        with self.starting_after(middle, stream), self.answering_at(last):
+        stream = seen[f"blocks.{upper.start - 1}.hook_resid_post"].to(self.devices[upper.start - 1], self.dtype)
+        with self.running(upper, stream), self.answering_at(torch.tensor([SHORT - 1])):
             _, resumed = _short_pass(self, ())
         return _close(resumed, whole, 1e-5 if self.dtype == torch.float32 else 1e-2)
 
     @cached_property
-    def _wraps(self) -> tuple[type | None, ...]:
+    def _wraps(self) -> dict[nn.Module, type | None]:
         """What blocks wrap their output in: a tuple or a list, or None where it is the tensor itself."""
         found: dict[nn.Module, type | None] = {}
 
@@ -241,7 +245,7 @@ class LanguageModel(HookedRootModule):
         finally:
             for handle in handles:
                 handle.remove()
-        return tuple(found[block] for block in self.hf_blocks)
+        return found
 
     def final_gain(self) -> Float[Tensor, " d_model"]:
         """What the final norm multiplies a normalised row with (for Gemma 1 + its stored weight)."""
