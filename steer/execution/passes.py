@@ -162,7 +162,9 @@ class Edited:
             logits[rows[:, None], covered] = self._climb(part, torch.tensor(self.known.columns)[covered], cache)
         return logits, cache
 
-    def _climb(self, part: Part, columns: Int[Tensor, " n"], cache: RoomyCache | None) -> Float[Tensor, "rows n d_vocab"]:
+    def _climb(
+        self, part: Part, columns: Int[Tensor, " n"], cache: RoomyCache | None
+    ) -> Float[Tensor, "rows n d_vocab"]:
         """Logits of a part's rows, which come in one after the other on the way up."""
         device, n_layers = self.engine.model.device, self.engine.model.n_layers
         ends = [block for block, _ in part.joins[1:]]

@@ -48,7 +48,8 @@ class Wanted:
 class Reference:
     """What an unedited pass did with each of its texts.
 
-    Transcoder inputs, MLP outputs and the residual streams that leave a block by layer; patterns and norm scales by hook name.
+    Transcoder inputs, MLP outputs and the residual streams that leave a block by layer; patterns and norm scales by
+    hook name.
     """
 
     reads: dict[int, Float[Tensor, "text pos d_model"]] = field(default_factory=dict)

@@ -22,7 +22,9 @@ def divided(found: list[Start], joining: bool = True) -> list[Part]:
 @given(starts, st.booleans())
 def test_every_row_that_runs_comes_in_once_no_later_than_it_has_to(found: list[Start], joining: bool) -> None:
     made = divided(found, joining)
-    assert sorted(row for part in made for row in part.rows) == [b for b, start in enumerate(found) if start[0] <= DEPTH]
+    assert sorted(row for part in made for row in part.rows) == [
+        b for b, start in enumerate(found) if start[0] <= DEPTH
+    ]
     for part in made:
         assert [layer for layer, _ in part.joins] == sorted({layer for layer, _ in part.joins})
         assert joining or len(part.joins) == 1

@@ -49,7 +49,9 @@ def counted(world: World) -> Iterator[list[int]]:
         yield read
 
 
-def run_beyond_baseline(world: World, rows: Sequence[Row], text: str, steps: int = 0, shortcuts: bool = True) -> list[int]:
+def run_beyond_baseline(
+    world: World, rows: Sequence[Row], text: str, steps: int = 0, shortcuts: bool = True
+) -> list[int]:
     """Tokens a block reads for the rows, the unedited pass over their text left out."""
     ids = [world.model.tokens.encode(text).ids] * len(rows)
     with counted(world) as read:
@@ -81,10 +83,14 @@ def did(rows: Sequence[Row], done: Any) -> list[Applied]:
 
 def assert_same_record(ours: Applied, theirs: Applied) -> None:
     """What was changed in the prompt; generated text may part where two tokens are nearly as likely."""
-    mine, other = ({(e.layer, e.index, e.position): e for e in a.edits if e.position is not None} for a in (ours, theirs))
+    mine, other = (
+        {(e.layer, e.index, e.position): e for e in a.edits if e.position is not None} for a in (ours, theirs)
+    )
     for key in mine.keys() ^ other.keys():
         edit = mine.get(key) or other[key]
-        assert edit.before is not None and edit.after == pytest.approx(edit.before, abs=1e-3)  # a change of rounding's size
+        assert edit.before is not None and edit.after == pytest.approx(
+            edit.before, abs=1e-3
+        )  # a change of rounding's size
     for key in mine.keys() & other.keys():
         assert mine[key].relative_norm == pytest.approx(other[key].relative_norm, rel=1e-2, abs=1e-4)
 
@@ -96,7 +102,9 @@ def clear(logits: Tensor) -> bool:
 
 def test_a_sampled_row_says_the_same_with_shortcuts_and_without(world: Worlds) -> None:
     here = world("llama", "relu")
-    rows = [row(here, TEXT, {"op": "clamp", "feature": "1/5", "value": v, "positions": [3, 4]}) for v in (0.0, 2.0, 4.0)]
+    rows = [
+        row(here, TEXT, {"op": "clamp", "feature": "1/5", "value": v, "positions": [3, 4]}) for v in (0.0, 2.0, 4.0)
+    ]
     ids = [here.model.tokens.encode(TEXT).ids] * len(rows)
     said = [
         [one.ids for one in run_rows(here, rows, ids, sampling=Sampling(8, 1.0), shortcuts=on).completions or ()]

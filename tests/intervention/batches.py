@@ -38,7 +38,9 @@ def run_rows(
     """Rows as one batch, with logits at every column of the prompt, and `steps` greedy tokens or others."""
     engine = Engine(world.model, world.transcoders, shortcuts)
     distinct = list(dict.fromkeys(ids))
-    once, text = (Text.of(some, [()] * len(some), world.model.tokens.pad_id, world.model.device) for some in (distinct, ids))
+    once, text = (
+        Text.of(some, [()] * len(some), world.model.tokens.pad_id, world.model.device) for some in (distinct, ids)
+    )
     unwatched = Watch((), world.transcoders, len(ids), 0, world.model.device)
     known = unedited_pass(engine, once, rows, unwatched, range(text.layout.width))
     text_of = [distinct.index(one) for one in ids]
