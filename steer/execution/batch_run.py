@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -13,13 +13,12 @@ from torch import Tensor
 from steer.errors import RunError
 from steer.execution.batches import Batch
 from steer.execution.outcome import Outcome, PlacedShift
-from steer.execution.passes import Engine, Ids, Steered, Text, edited_pass, steered_pass, unedited_pass
+from steer.execution.passes import Engine, Ids, Known, Steered, Text, edited_pass, steered_pass, unedited_pass
 from steer.execution.readings import named_tokens, reading_of
 from steer.execution.trial_key import Environment, TrialKey, trial_key
 from steer.experiment.spec import FeatureActivation, GroupActivation, Measurement
 from steer.experiment.trial import Trial
 from steer.intervention.records import Applied, applied
-from steer.intervention.reference import Wanted
 from steer.intervention.rows import Resolver, Row, members_of
 from steer.intervention.slots import Layout
 from steer.intervention.watch import Feature, Watch
@@ -33,6 +32,24 @@ from steer.model.tokens import Encoded
 LOGITS = 2**26  # numbers of teacher-forced logits held at a time (256 MB)
 
 
+@dataclass
+class Memory:
+    """What is known of the last batch's prompts: a prompt of many trials is not run again for each of its batches.
+
+    Only a batch of the very same prompts at the same width takes it over, so that the numbers of a batch do not depend
+    on which ran before it.
+    """
+
+    asked: object = None
+    known: Known | None = None
+
+    def recall(self, asked: object, find: Callable[[], Known]) -> Known:
+        if self.known is None or self.asked != asked:
+            self.known = None  # not both in memory
+            self.asked, self.known = asked, find()
+        return self.known
+
+
 @dataclass(frozen=True)
 class Session:
     """What every batch of a run shares."""
@@ -42,6 +59,7 @@ class Session:
     encoded: Mapping[str, Encoded]
     sampling: Sampling | None
     environment: Environment
+    memory: Memory = field(default_factory=Memory)
 
     def pieces(self, word: str) -> Ids:
         return tuple(self.engine.model.tokens.pieces(word))
@@ -79,8 +97,8 @@ def run_batch(batch: Batch, session: Session, baselines: Baselines) -> BatchResu
     run = _BatchRun(trials, rows, session)
     done = {outcome.trial_id: outcome for outcome in run.outcomes(baselines)}
     editing = run.steered.editing
-    expected = frozenset(name for name, _ in editing.hooks())
-    return BatchResult(tuple((done | failed)[trial.id] for trial in batch.trials), dict(editing.fired), expected)
+    outcomes = tuple((done | failed)[trial.id] for trial in batch.trials)
+    return BatchResult(outcomes, dict(editing.fired), frozenset(editing.planned))
 
 
 def _resolved(trials: Sequence[Trial], session: Session) -> tuple[list[Row], dict[str, Outcome]]:
@@ -102,7 +120,7 @@ class _BatchRun:
         self.ids = [session.encoded[trial.prompt.id].ids for trial in trials]
         self.text = self._text(self.ids, [()] * len(trials))
         self.prompts = list(dict.fromkeys(trial.prompt.id for trial in trials))
-        self.prompt_of = torch.tensor([self.prompts.index(t.prompt.id) for t in trials], device=self.device)
+        self.prompt_of = [self.prompts.index(trial.prompt.id) for trial in trials]
         self.first = [next(b for b, t in enumerate(trials) if t.prompt.id == prompt) for prompt in self.prompts]
         self.readings = [reading_of(trial, session.encoded[trial.prompt.id]) for trial in trials]
         self.columns = sorted({self.text.layout.width - 1, *self._logit_columns()})
@@ -129,34 +147,32 @@ class _BatchRun:
     # --- passes -----------------------------------------------------------------------------------------------
 
     @cached_property
-    def unedited(self):  # type: ignore[no-untyped-def]
-        """Logits [prompt n d_vocab] and reference of the unedited model, one row a prompt, padded as the batch is."""
-        wanted = self.engine.wanted(self.rows)
-        index = torch.tensor(self.first, device=self.device)
+    def known(self) -> Known:
+        """What the unedited model does on the prompts, one row a prompt, padded as the batch is."""
+        prompts = tuple(self.ids[b] for b in self.first)
+        wanted, features = self.engine.wanted(self.rows), self.watched.features
+        asked = (prompts, self.text.layout.width, tuple(self.columns), wanted, features)
+        return self.session.memory.recall(asked, self._look)
+
+    def _look(self) -> Known:
         lengths = tuple(self.text.layout.lengths[b] for b in self.first)
-        text = Text(
-            self.text.ids[index],
-            self.text.mask[index],
-            Layout(lengths, self.text.layout.width, self.text.layout.width),
-        )
-        logits, reference = unedited_pass(self.engine, text, wanted, self.watched_unedited, self._columns_tensor)
-        return logits, reference
+        layout = Layout(lengths, self.text.layout.width, self.text.layout.width)
+        text = Text(self.text.ids[self.first], self.text.mask[self.first], layout)
+        return unedited_pass(self.engine, text, self.rows, self.watched_unedited, self.columns)
 
     @cached_property
     def steered(self) -> Steered:
         """The batch under its edits."""
-        reference = self.unedited[1].rows(self.prompt_of)
-        seeds = [trial.seed for trial in self.trials]
         return steered_pass(
             self.engine,
             self.ids,
             self.text,
+            self.prompt_of,
+            self.known,
             self.rows,
-            reference,
             self.watched,
-            self._columns_tensor,
             self.session.sampling,
-            seeds,
+            [trial.seed for trial in self.trials],
         )
 
     @cached_property
@@ -208,19 +224,25 @@ class _BatchRun:
     def _forced(self, chunk: Sequence[int], said: Sequence[Ids]) -> Float[Tensor, "chunk n d_vocab"]:
         """Logits of the unedited model before each token of given text behind the prompts."""
         text = self._text([self.ids[b] for b in chunk], [said[b] for b in chunk])
-        none = Watch((), self.engine.transcoders, 0, 0, self.device)
-        return unedited_pass(self.engine, text, Wanted(), none, self._forced_columns(text))[0]
+        return unedited_pass(self.engine, text, (), self._unwatched, self._forced_columns(text)).logits
 
     def _forced_pair(self, chunk: Sequence[int], said: Sequence[Ids]) -> list[tuple[Tensor, Tensor]]:
-        text = self._text([self.ids[b] for b in chunk], [said[b] for b in chunk])
+        """The same under each row's edits, and without: the texts of rows that share prompt and seed run once."""
+        texts = [(self.ids[b], said[b]) for b in chunk]
+        distinct = list(dict.fromkeys(texts))
+        text_of = [distinct.index(text) for text in texts]
+        once, text = (self._text(*zip(*some, strict=True)) for some in (distinct, texts))
         rows = [self.rows[b] for b in chunk]
-        none = Watch((), self.engine.transcoders, 0, 0, self.device)
-        columns = self._forced_columns(text)
-        unedited, reference = unedited_pass(self.engine, text, self.engine.wanted(rows), none, columns)
-        return list(zip(edited_pass(self.engine, text, rows, reference, columns), unedited, strict=True))
+        known = unedited_pass(self.engine, once, rows, self._unwatched, self._forced_columns(text))
+        edited = edited_pass(self.engine, text, text_of, known, rows)
+        return list(zip(edited, known.logits[text_of], strict=True))
 
-    def _forced_columns(self, text: Text) -> Tensor:
-        return torch.arange(text.layout.width - 1, max(text.layout.total - 1, text.layout.width), device=self.device)
+    @property
+    def _unwatched(self) -> Watch:
+        return Watch((), self.engine.transcoders, 0, 0, self.device)
+
+    def _forced_columns(self, text: Text) -> range:
+        return range(text.layout.width - 1, max(text.layout.total - 1, text.layout.width))
 
     def _chunks(self, said: Sequence[Ids]) -> list[list[int]]:
         longest = max(1, *map(len, said)) if said else 1
@@ -287,7 +309,7 @@ class _BatchRun:
 
     def _logits_at(self, b: int, positions: Sequence[int], edited: bool) -> Float[Tensor, "n d_vocab"]:
         columns = [self.columns.index(self.text.layout.column(b, p)) for p in positions]
-        return readable((self.steered.logits[b] if edited else self.unedited[0][self.prompt_of[b]])[columns])
+        return readable((self.steered.logits[b] if edited else self.known.logits[self.prompt_of[b]])[columns])
 
     def _activations_at(
         self, b: int, measurement: Measurement, positions: Sequence[int], edited: bool
@@ -297,7 +319,7 @@ class _BatchRun:
         if edited:
             seen = readable(self.watched.of(b, columns, features))
             return seen[~seen.isnan().any(-1)]  # the last token that is generated is never read
-        return readable(self.watched_unedited.of(int(self.prompt_of[b]), columns, features))
+        return readable(self.known.watch.of(self.prompt_of[b], columns, features))
 
     def _shifts(self, b: int) -> Iterator[PlacedShift]:
         """The measured positions and the last, with their named targets; controls only these."""
@@ -326,10 +348,6 @@ class _BatchRun:
             for measurement in trial.measurements.values():
                 if needs(measurement).logits:
                     yield from (self.text.layout.column(b, p) for p in self._positions(b, measurement))
-
-    @cached_property
-    def _columns_tensor(self) -> Tensor:
-        return torch.tensor(self.columns, device=self.device)
 
     def _watched_features(self, measurement: Measurement) -> list[Feature]:
         if not isinstance(measurement, FeatureActivation | GroupActivation):
