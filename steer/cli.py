@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from steer.collecting import paused
-from steer.errors import NothingFailed, SpecError, SteerError, UsageError
+from steer.errors import NothingFailed, SpecError, SteerError, TranscoderError, UsageError
 from steer.report.visible import log_text
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from steer.analysis.suite import Ended
     from steer.discovery.block import Found
     from steer.execution.reuse import Standing
+    from steer.gate.gate import Subject
     from steer.pipeline import Collected, Finished, Prepared, Selection
 
 app = typer.Typer(
@@ -134,6 +135,7 @@ def run(
         for prepared in collected.ready:
             _print_warnings(prepared)
             _print_plan(prepared)
+            _print_gate(prepared, fetch=False)
             _print_foreseen(prepared, start)
         raise typer.Exit(0 if collected.ready else 2)
     ended = list(collected.skipped)
@@ -189,6 +191,7 @@ def _run_each(ready: Sequence[Prepared], start: _Start, selection: Selection) ->
         _print_plan(prepared)
         started = time.monotonic()
         try:
+            _print_gate(prepared, fetch=True)
             with _progress(len(prepared.plan.trials)) as advance:
                 finished = pipeline.run(
                     prepared,
@@ -603,6 +606,75 @@ def examples(
 
 
 @app.command()
+def gate(
+    experiment: Annotated[
+        Path | None, typer.Argument(help="An experiment file, whose pair and layers are gated.")
+    ] = None,
+    set_: Set = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Model id or folder; a release's own if left out.")
+    ] = None,
+    transcoder: Annotated[str | None, typer.Option("--transcoder", help="Transcoder id, folder or release.")] = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Of the transcoder's repository.")] = None,
+    format_: Annotated[str | None, typer.Option("--format", help="Its layout, where it is not recognised.")] = None,
+    reads: Annotated[str | None, typer.Option("--reads", help="What it reads, where its files do not say.")] = None,
+    writes: Annotated[str | None, typer.Option("--writes", help="What it writes, where its files do not say.")] = None,
+    dtype: Annotated[str | None, typer.Option("--dtype", help="float32 (by default), bfloat16 or float16.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu (by default), cuda, cuda:1, mps, xpu or auto.")
+    ] = None,
+    layers: Layers = None,
+    text: Annotated[
+        Path | None, typer.Option("--text", help="Reference text: JSON lines or CSV with `text`, or any text.")
+    ] = None,
+    tokens: Annotated[int, typer.Option("--tokens", min=200, help="How much of it, at most.")] = 20_000,
+    loss_tokens: Annotated[
+        int, typer.Option("--loss-tokens", min=200, help="How much of that for the losses, at most.")
+    ] = 4_096,
+    record: Annotated[
+        Path | None, typer.Option("--record", help="Writes the records to this file, too.", show_default=False)
+    ] = None,
+) -> None:
+    """Look whether a transcoder explains a model: unexplained variance, L0, dead features, loss with it spliced in.
+
+    Reads reference text with a BOS and without, at each of the three points that transcoders read at, and says which
+    fits. What is found is kept by the weights' hashes, with statistics of every feature: runs look it up. Ends with 0
+    where all layers pass, 1 where one fails, 2 where the command is wrong.
+    """
+    from steer.gate import gate as gating
+    from steer.gate.measure import steps
+    from steer.gate.records import write_records
+    from steer.gate.show import gate_lines
+
+    words = {"id": transcoder, "revision": revision, "format": format_, "reads": reads, "writes": writes}
+    subject = _subject(experiment, set_ or (), {"id": model, "dtype": dtype, "device": device}, words)
+    pair, chosen = gating.opened(subject, layers)
+    with _progress(steps(len(chosen)), "passes") as advance:
+        found = gating.gate(pair, chosen, subject, gating.Options(text, tokens, loss_tokens), advance)
+    print(log_text("\n".join(gate_lines(found, pair.transcoders.kind))))
+    if record is not None:
+        write_records(record, found)
+        print(f"records: {record}")
+    raise typer.Exit(int(any(one.verdict == "fail" for one in found)))
+
+
+def _subject(
+    experiment: Path | None, overrides: Sequence[str], model: dict[str, Any], transcoder: dict[str, Any]
+) -> Subject:
+    """What is gated: an experiment's pair, or the one that is named. UsageError where it is neither or both."""
+    from steer.gate.gate import of_experiment, of_words
+
+    words = {name: value for name, value in (*model.items(), *transcoder.items()) if value is not None}
+    if experiment is not None and words:
+        raise UsageError("an experiment file says what is gated: change it with --set, or leave the file out")
+    if experiment is not None:
+        return of_experiment(experiment, overrides)
+    if transcoder["id"] is None or overrides:
+        raise UsageError("expected an experiment file (with --set), or --transcoder (with --model)")
+    return of_words(*({name: value for name, value in one.items() if value is not None} for one in (model, transcoder)))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of experiment files, for editors."""
     from steer.experiment.schema import schema_text
@@ -668,6 +740,20 @@ def _print_plan(prepared: Prepared) -> None:
     )
 
 
+def _print_gate(prepared: Prepared, fetch: bool) -> None:
+    """What is to be said of model and transcoder; whether they were gated is not known before their files are here."""
+    from steer.pipeline import gate_notes
+
+    try:
+        notes = gate_notes(prepared.experiment, local_files_only=not fetch)
+    except TranscoderError as error:
+        if fetch:
+            raise
+        notes = (f"whether this pair was gated will be known when its files are here: {error}",)
+    for note in notes:
+        print(f"warning: {log_text(note)}", file=sys.stderr)
+
+
 def _print_foreseen(prepared: Prepared, start: _Start) -> None:
     """What a run would find cached; the model is loaded for it only where there are runs."""
     from steer.pipeline import foresee
@@ -687,31 +773,31 @@ def _duration(seconds: float) -> str:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[Any]:
+def _progress(total: int, what: str = "trials") -> Iterator[Any]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    columns = TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = _console()
     if not console.is_terminal:
-        yield _Lines(total)
+        yield _Lines(total, what)
         return
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task("trials", total=total)
+        task = progress.add_task(what, total=total)
         yield lambda n: progress.advance(task, n)
 
 
 class _Lines:
     """Progress where there is no terminal: a line every tenth."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.started = total, 0, time.monotonic()
+    def __init__(self, total: int, what: str) -> None:
+        self.total, self.what, self.done, self.started = total, what, 0, time.monotonic()
 
     def __call__(self, n: int) -> None:
         before, self.done = self.done, self.done + n
         if before * 10 // self.total != self.done * 10 // self.total:
             seconds = time.monotonic() - self.started
             bar = "#" * (self.done * 20 // self.total)
-            print(f"trials [{bar:<20}] {self.done:,}/{self.total:,}  {seconds:.0f} s", flush=True)
+            print(f"{self.what} [{bar:<20}] {self.done:,}/{self.total:,}  {seconds:.0f} s", flush=True)
 
 
 def _print_finished(finished: Finished) -> None:

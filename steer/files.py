@@ -116,7 +116,7 @@ def cut_off(path: Path, size: int) -> None:
 
 
 def cache_folder() -> Path:
-    """Where what took long to make is kept: $STEER_CACHE, or `steer` in the user's cache folder."""
+    """Where what took long to make is kept: $STEER_CACHE, or `steer` in $XDG_CACHE_HOME or ~/.cache."""
     stated = os.environ.get("STEER_CACHE")
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(stated).expanduser() if stated else Path(home) / "steer"

@@ -236,6 +236,30 @@ def _shared_names(ready: Sequence[Prepared]) -> Iterator[tuple[Path, SteerError]
         first.setdefault(name, experiment.path)
 
 
+def gate_notes(experiment: Experiment, local_files_only: bool = False) -> tuple[str, ...]:
+    """What to tell of an experiment's model and transcoder: never gated, or failed and allowed to run all the same.
+
+    Hashes the files of both, in the layers in use. UsageError where the gate failed and the file does not allow it.
+    """
+    from steer.gate.trust import failed_note, trust, ungated_note
+
+    spec, stated = experiment.spec, experiment.spec.transcoder
+    if not experiment.layers:
+        return ()
+    folder = transcoder_folder(experiment, local_files_only)
+    found = layout(folder, stated.format, stated.reads, stated.writes)
+    model = folder_of(spec.model.id, spec.model.revision, local_files_only=local_files_only)
+    known = trust(model, found, folder, experiment.layers)
+    pair = f"transcoder {stated.id} on model {spec.model.id}"
+    notes = [ungated_note(known.ungated, pair, experiment.path)] if known.ungated else []
+    if known.failed and not stated.allow_failed_gate:
+        raise UsageError(
+            f"{failed_note(known.failed, pair)}. `steer gate {experiment.path}` shows all of it; to run all the same,"
+            " say `transcoder: {allow_failed_gate: true}`, or --set transcoder.allow_failed_gate=true"
+        )
+    return (*notes, *([f"{failed_note(known.failed, pair)}; the file allows it"] if known.failed else []))
+
+
 @dataclass(frozen=True)
 class Outline:
     """The size of a plan."""
@@ -307,13 +331,14 @@ def run(
 
     experiment = prepared.experiment
     update = update or chosen_update(None, selection.partial, False, os.environ)
+    notes = gate_notes(experiment)
     session, identity = _opened(prepared, loaded)
     from steer.execution.execute import execute
     from steer.execution.folder import now, open_folder
     from steer.execution.manifest import outputs
     from steer.execution.reuse import begin
 
-    base = _asked(prepared, identity, command, selection)
+    base = _asked(prepared, identity, command, selection, notes)
     with open_folder(results, experiment.spec.name, identity, experiment.hash, fresh, retry) as folder, settled():
         told(begin(prepared.plan, session, folder, results, retry))
         executed = execute(prepared.plan, session, folder, base, progress, retry)
@@ -346,7 +371,9 @@ def _opened(prepared: Prepared, loaded: Loaded | None) -> tuple[Session, str]:
     return session, identity(experiment.hash, plan, session.environment)
 
 
-def _asked(prepared: Prepared, identity: str, command: Sequence[str], selection: Selection) -> dict[str, Any]:
+def _asked(
+    prepared: Prepared, identity: str, command: Sequence[str], selection: Selection, notes: Sequence[str]
+) -> dict[str, Any]:
     """What the manifest says before anything has run."""
     from steer.execution import provenance
     from steer.execution.manifest import SCHEMA
@@ -363,7 +390,7 @@ def _asked(prepared: Prepared, identity: str, command: Sequence[str], selection:
         "git": provenance.git(experiment.path.parent),
         "seeds": list(experiment.spec.seeds),
         "partial": selection.partial,
-        "warnings": [*(warning.message for warning in prepared.warnings), *prepared.notes],
+        "warnings": [*(warning.message for warning in prepared.warnings), *prepared.notes, *notes],
     }
 
 

@@ -13,6 +13,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 import pytest  # noqa: E402
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a user has gated on this machine is nothing to the tests."""
+    os.environ["STEER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`tiny_folder("llama")`: where a tiny random model of that architecture is saved."""

@@ -24,10 +24,11 @@ class Command:
         self.project, self._said = project, said
 
     def __call__(self, *more: str) -> tuple[int, list[str], str]:
-        """The exit code, the lines on cached trials and those below them, and what stderr got."""
+        """The exit code, the lines on cached trials and those below them, and stderr but for the word on the gate."""
         self._said.readouterr()
         code = steer("run", self.project.experiment, "--results", self.project.results, *more)
-        out, error = self._said.readouterr()
+        out, told_aside = self._said.readouterr()
+        error = "".join(line for line in told_aside.splitlines(True) if "was never gated" not in line)
         told = [line for line in out.splitlines() if line.startswith("cached: ") or " run: " in line]
         return code, told, error
 

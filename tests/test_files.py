@@ -17,9 +17,9 @@ def test_what_is_written_is_read_back_and_nothing_else_is_left(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-@pytest.mark.parametrize("call", ["fsync", "open", "replace"])
+@pytest.mark.parametrize(("owner", "call"), [(os, "fsync"), (os, "open"), (Path, "replace")])
 def test_a_failed_save_names_path_and_bytes_and_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str
 ) -> None:
     path = tmp_path / "summary.csv"
     write_atomic(path, "old")
@@ -27,7 +27,7 @@ def test_a_failed_save_names_path_and_bytes_and_keeps_the_old_file(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, call, full)
+    monkeypatch.setattr(owner, call, full)
     with pytest.raises(ResultsError, match=r"summary\.csv: could not save 5 bytes: No space left") as caught:
         write_atomic(path, "newer")
     monkeypatch.undo()

@@ -19,7 +19,9 @@ STAGES = ("experiment", "model", "transcoder", "intervention", "measurement", "e
 EXPERIMENTS = sorted((ROOT / "experiments").glob("[!d]*.yaml"))
 
 
-@pytest.mark.parametrize("module", ["steer.cli", "steer.pipeline", "steer.analysis.analyse", "steer.report.report"])
+@pytest.mark.parametrize(
+    "module", ["steer.cli", "steer.pipeline", "steer.gate.trust", "steer.analysis.analyse", "steer.report.report"]
+)
 def test_planning_and_telling_need_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -204,7 +204,8 @@ def csv_text(frame: pd.DataFrame) -> str:
 
     A negative number among words (`-1`, a sweep value) is no formula and stays as it is.
 
-    A carriage return in a cell is written as `\\r`: readers do not agree on whether it ends the row.
+    A carriage return in a cell is written as `\\r`: readers do not agree on whether it ends the row. A NUL is written
+    as `\\0`: Python's own csv can neither write nor read one before 3.11.
     """
     return str(frame.map(_without_formula).to_csv(index=False, lineterminator="\n", float_format="%.9g"))
 
@@ -213,4 +214,4 @@ def _without_formula(cell: Any) -> Any:
     if not isinstance(cell, str) or not cell:
         return cell
     formula = cell[0] in "=+@\t\r" or (cell[0] == "-" and not NUMBER.fullmatch(cell))
-    return ("'" if formula else "") + cell.replace("\r", "\\r")
+    return ("'" if formula else "") + cell.replace("\r", "\\r").replace("\0", "\\0")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import torch
+from dataclasses import replace
 
 from steer.discovery.attribution import Node, Objective
 from steer.discovery.frozen import unembedded
@@ -60,14 +59,13 @@ def ablating(layer: int, index: int, positions: tuple[int, ...], freeze: bool = 
 
 def effects(engine: Engine, ids: tuple[int, ...], rows: Sequence[Row], objective: Objective) -> list[float]:
     """Change of the logit difference at the prompt's end in each row, compared with the unedited prompt."""
-    batch = [Row(), *rows]
+    batch, engine = [Row(), *rows], replace(engine, shortcuts=False)  # one pass, whose unembedding is looked at
     device, pad_id = engine.model.device, engine.model.tokens.pad_id
-    last = torch.tensor([len(ids) - 1], device=device)
     unwatched = Watch((), engine.transcoders, 1, 0, device)
     one = Text.of([ids], [()], pad_id, device)
-    _, reference = unedited_pass(engine, one, engine.wanted(batch), unwatched, last)
+    known = unedited_pass(engine, one, batch, unwatched, [len(ids) - 1])
     text = Text.of([ids] * len(batch), [()] * len(batch), pad_id, device)
     with unembedded(engine.model) as logits:
-        edited_pass(engine, text, batch, reference.rows(torch.zeros(len(batch), dtype=torch.long)), last)
+        edited_pass(engine, text, [0] * len(batch), known, batch)
     values = objective.of(logits[-1][:, -1].float())
     return list((values[1:] - values[0]).tolist())

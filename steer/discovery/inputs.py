@@ -42,7 +42,7 @@ class Reading:
 def open_engine(model: str, transcoders: Path, patterns: bool = False) -> Engine:
     """A model and its transcoders. ModelError, TranscoderError; UsageError where the two do not fit."""
     loaded = LanguageModel.load(model, patterns=patterns)
-    opened = Transcoders.open(transcoders, loaded.device)
+    opened = Transcoders.open(transcoders, loaded.device, model=loaded.folder)
     if not opened.fits(loaded.n_layers, loaded.d_model):
         raise UsageError(
             f"transcoder {opened.name} ({opened.n_layers} layers of width {opened.d_model}) does not fit"
@@ -129,16 +129,20 @@ def _told(problem: Problem) -> str:
 
 def layers_of(written: str | None, transcoders: Transcoders) -> tuple[int, ...]:
     """`--layers`: `2`, `0:3` (end excluded), or several with commas; all of them where nothing is said. UsageError."""
-    n = transcoders.n_layers
     if written is None:
         return transcoders.layers
+    found = numbers_of(written, transcoders.n_layers)
+    if not found or not set(found) <= set(transcoders.layers):
+        raise UsageError(f"--layers {written}: {transcoders.name} has the layers {runs(transcoders.layers)}")
+    return found
+
+
+def numbers_of(written: str, n: int) -> tuple[int, ...]:
+    """The layers that `--layers` means, of `n`; nothing is known of which there are. UsageError."""
     parts = [LAYERS.fullmatch(part.strip()) for part in written.split(",")]
     if not all(parts):
         raise UsageError(f"--layers {written}: expected a layer, a range a:b (b is left out), or several with commas")
-    found = sorted({layer for match in parts if match for layer in _run(match, n)})
-    if not found or not set(found) <= set(transcoders.layers):
-        raise UsageError(f"--layers {written}: {transcoders.name} has the layers {runs(transcoders.layers)}")
-    return tuple(found)
+    return tuple(sorted({layer for match in parts if match for layer in _run(match, n)}))
 
 
 def _run(match: re.Match[str], n: int) -> range:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,13 +13,12 @@ from torch import Tensor
 from steer.errors import RunError
 from steer.execution.batches import Batch
 from steer.execution.outcome import Outcome, PlacedShift
-from steer.execution.passes import Engine, Ids, Steered, Text, edited_pass, steered_pass, unedited_pass
+from steer.execution.passes import Engine, Ids, Known, Steered, Text, edited_pass, steered_pass, unedited_pass
 from steer.execution.readings import Reading, named_tokens, reading_of
 from steer.execution.trial_key import Environment, Keys, TrialKey
 from steer.experiment.spec import FeatureActivation, GroupActivation, Measurement
 from steer.experiment.trial import Trial
 from steer.intervention.records import Applied, applied
-from steer.intervention.reference import Wanted
 from steer.intervention.rows import Resolver, Row, members_of
 from steer.intervention.slots import Layout
 from steer.intervention.watch import Feature, Watch
@@ -34,6 +33,24 @@ LOGITS = 2**26  # numbers of teacher-forced logits held at a time (256 MB)
 MEASURED = 2**22  # numbers that are measured at a time, a few times in float64 (32 MB each)
 
 
+@dataclass
+class Memory:
+    """What is known of the last batch's prompts: a prompt of many trials is not run again for each of its batches.
+
+    Only a batch of the very same prompts at the same width takes it over, so that the numbers of a batch do not depend
+    on which ran before it.
+    """
+
+    asked: object = None
+    known: Known | None = None
+
+    def recall(self, asked: object, find: Callable[[], Known]) -> Known:
+        if self.known is None or self.asked != asked:
+            self.known = None  # not both in memory
+            self.asked, self.known = asked, find()
+        return self.known
+
+
 @dataclass(frozen=True)
 class Session:
     """What every batch of a run shares."""
@@ -43,6 +60,7 @@ class Session:
     encoded: Mapping[str, Encoded]
     sampling: Sampling | None
     environment: Environment
+    memory: Memory = field(default_factory=Memory)
     # Worked out once for all trials that measure the same on a prompt.
     readings: dict[tuple[str, int], Reading] = field(default_factory=dict)
 
@@ -91,8 +109,8 @@ def run_batch(batch: Batch, session: Session, baselines: Baselines) -> BatchResu
     run = _BatchRun(trials, rows, session)
     done = {outcome.trial_id: outcome for outcome in run.outcomes(baselines)}
     editing = run.steered.editing
-    expected = frozenset(name for name, _ in editing.hooks())
-    return BatchResult(tuple((done | failed)[trial.id] for trial in batch.trials), dict(editing.fired), expected)
+    outcomes = tuple((done | failed)[trial.id] for trial in batch.trials)
+    return BatchResult(outcomes, dict(editing.fired), frozenset(editing.planned))
 
 
 def _resolved(trials: Sequence[Trial], session: Session) -> tuple[list[Row], dict[str, Outcome]]:
@@ -114,7 +132,7 @@ class _BatchRun:
         self.ids = [session.encoded[trial.prompt.id].ids for trial in trials]
         self.text = self._text(self.ids, [()] * len(trials))
         self.prompts = list(dict.fromkeys(trial.prompt.id for trial in trials))
-        self.prompt_of = torch.tensor([self.prompts.index(t.prompt.id) for t in trials], device=self.device)
+        self.prompt_of = [self.prompts.index(trial.prompt.id) for trial in trials]
         self.first = [next(b for b, t in enumerate(trials) if t.prompt.id == prompt) for prompt in self.prompts]
         self.readings = [session.reading(trial) for trial in trials]
         self.columns = sorted({self.text.layout.width - 1, *self._logit_columns()})
@@ -142,34 +160,32 @@ class _BatchRun:
     # --- passes -----------------------------------------------------------------------------------------------
 
     @cached_property
-    def unedited(self):  # type: ignore[no-untyped-def]
-        """Logits [prompt n d_vocab] and reference of the unedited model, one row a prompt, padded as the batch is."""
-        wanted = self.engine.wanted(self.rows)
-        index = torch.tensor(self.first, device=self.device)
+    def known(self) -> Known:
+        """What the unedited model does on the prompts, one row a prompt, padded as the batch is."""
+        prompts = tuple(self.ids[b] for b in self.first)
+        wanted, features = self.engine.wanted(self.rows), self.watched.features
+        asked = (prompts, self.text.layout.width, tuple(self.columns), wanted, features)
+        return self.session.memory.recall(asked, self._look)
+
+    def _look(self) -> Known:
         lengths = tuple(self.text.layout.lengths[b] for b in self.first)
-        text = Text(
-            self.text.ids[index],
-            self.text.mask[index],
-            Layout(lengths, self.text.layout.width, self.text.layout.width),
-        )
-        logits, reference = unedited_pass(self.engine, text, wanted, self.watched_unedited, self._columns_tensor)
-        return logits, reference
+        layout = Layout(lengths, self.text.layout.width, self.text.layout.width)
+        text = Text(self.text.ids[self.first], self.text.mask[self.first], layout)
+        return unedited_pass(self.engine, text, self.rows, self.watched_unedited, self.columns)
 
     @cached_property
     def steered(self) -> Steered:
         """The batch under its edits."""
-        reference = self.unedited[1].rows(self.prompt_of)
-        seeds = [trial.seed for trial in self.trials]
         return steered_pass(
             self.engine,
             self.ids,
             self.text,
+            self.prompt_of,
+            self.known,
             self.rows,
-            reference,
             self.watched,
-            self._columns_tensor,
             self.session.sampling,
-            seeds,
+            [trial.seed for trial in self.trials],
         )
 
     @cached_property
@@ -221,19 +237,25 @@ class _BatchRun:
     def _forced(self, chunk: Sequence[int], said: Sequence[Ids]) -> Float[Tensor, "chunk n d_vocab"]:
         """Logits of the unedited model before each token of given text behind the prompts."""
         text = self._text([self.ids[b] for b in chunk], [said[b] for b in chunk])
-        none = Watch((), self.engine.transcoders, 0, 0, self.device)
-        return unedited_pass(self.engine, text, Wanted(), none, self._forced_columns(text))[0]
+        return unedited_pass(self.engine, text, (), self._unwatched, self._forced_columns(text)).logits
 
     def _forced_pair(self, chunk: Sequence[int], said: Sequence[Ids]) -> list[tuple[Tensor, Tensor]]:
-        text = self._text([self.ids[b] for b in chunk], [said[b] for b in chunk])
+        """The same under each row's edits, and without: the texts of rows that share prompt and seed run once."""
+        texts = [(self.ids[b], said[b]) for b in chunk]
+        distinct = list(dict.fromkeys(texts))
+        text_of = [distinct.index(text) for text in texts]
+        once, text = (self._text(*zip(*some, strict=True)) for some in (distinct, texts))
         rows = [self.rows[b] for b in chunk]
-        none = Watch((), self.engine.transcoders, 0, 0, self.device)
-        columns = self._forced_columns(text)
-        unedited, reference = unedited_pass(self.engine, text, self.engine.wanted(rows), none, columns)
-        return list(zip(edited_pass(self.engine, text, rows, reference, columns), unedited, strict=True))
+        known = unedited_pass(self.engine, once, rows, self._unwatched, self._forced_columns(text))
+        edited = edited_pass(self.engine, text, text_of, known, rows)
+        return list(zip(edited, known.logits[text_of], strict=True))
 
-    def _forced_columns(self, text: Text) -> Tensor:
-        return torch.arange(text.layout.width - 1, max(text.layout.total - 1, text.layout.width), device=self.device)
+    @property
+    def _unwatched(self) -> Watch:
+        return Watch((), self.engine.transcoders, 0, 0, self.device)
+
+    def _forced_columns(self, text: Text) -> range:
+        return range(text.layout.width - 1, max(text.layout.total - 1, text.layout.width))
 
     def _chunks(self, said: Sequence[Ids]) -> list[list[int]]:
         longest = max(1, *map(len, said)) if said else 1
@@ -332,8 +354,8 @@ class _BatchRun:
     def _seen_unedited(self, b: int, measurement: Measurement) -> Float[Tensor, "n width"]:
         columns = self._columns(b, self._positions(b, measurement))
         if needs(measurement).logits:
-            return readable(self.unedited[0][self.prompt_of[b]][self._kept(columns)])
-        return readable(self.watched_unedited.of(int(self.prompt_of[b]), columns, self._watched_features(measurement)))
+            return readable(self.known.logits[self.prompt_of[b]][self._kept(columns)])
+        return readable(self.known.watch.of(self.prompt_of[b], columns, self._watched_features(measurement)))
 
     @cached_property
     def _shifts(self) -> list[list[PlacedShift]]:
@@ -352,7 +374,7 @@ class _BatchRun:
         self, position: int, rows: Sequence[int], tokens: Sequence[int], everything: bool
     ) -> list[list[Shift]]:
         [column] = self._kept(self._columns(rows[0], [position]))
-        before = self.unedited[0][self.prompt_of[rows[0]], column]
+        before = self.known.logits[self.prompt_of[rows[0]], column]
         after = self.steered.logits[torch.tensor(rows, device=self.device), column]
         return logit_shifts(readable(before), readable(after), tokens, everything)
 
@@ -390,10 +412,6 @@ class _BatchRun:
             for measurement in self.trials[b].measurements.values():
                 if needs(measurement).logits:
                     yield from self._columns(b, self._positions(b, measurement))
-
-    @cached_property
-    def _columns_tensor(self) -> Tensor:
-        return torch.tensor(self.columns, device=self.device)
 
     def _watched_features(self, measurement: Measurement) -> list[Feature]:
         if not isinstance(measurement, FeatureActivation | GroupActivation):

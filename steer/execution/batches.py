@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from steer.experiment.trial import Trial
 
 ROWS = 128  # measured on pocket, 2 cores: from 64 rows on the time a row costs is flat
+ROWS_READ = 512  # where nothing is generated: more rows that start at the same layer and column
 TOKENS = 16_384  # bounds a batch's memory where prompts are long
 
 
@@ -29,9 +30,10 @@ def cut(trials: Sequence[Trial], lengths: Mapping[str, int], new_tokens: int) ->
     The cut depends on the trials alone: a run that is killed and started again sees the same batches.
     """
     rows: list[Trial] = []
+    most = ROWS if new_tokens else ROWS_READ
     for trial in sorted(trials, key=lambda trial: lengths[trial.prompt.id]):
         width = lengths[trial.prompt.id] + new_tokens  # the longest so far
-        if rows and (len(rows) == ROWS or (len(rows) + 1) * width > TOKENS):
+        if rows and (len(rows) == most or (len(rows) + 1) * width > TOKENS):
             yield Batch(tuple(rows))
             rows = []
         rows.append(trial)

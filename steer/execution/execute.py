@@ -32,6 +32,7 @@ from steer.experiment.trial import Plan, Trial
 from steer.intervention.records import Applied
 from steer.intervention.rows import Resolver, named_features
 from steer.model.generation import Sampling
+from steer.model.hashes import model_hash
 from steer.model.language_model import LanguageModel
 from steer.model.tokens import Encoded
 from steer.transcoder.transcoder import Transcoders
@@ -78,12 +79,7 @@ def open_session(experiment: Experiment, plan: Plan, transcoder: Path, loaded: L
     """
     spec, wanted = experiment.spec, weights(experiment, plan)
     model, transcoders = loaded.model(wanted), loaded.transcoders(transcoder, spec.transcoder, wanted)
-    if not transcoders.fits(model.n_layers, model.d_model):
-        raise RunError(
-            f"transcoder {transcoders.name} ({transcoders.n_layers} layers of width {transcoders.d_model}) does not fit"
-            f" model {model.name} ({model.n_layers} layers of width {model.d_model})"
-        )
-    _check_points(model, transcoders)
+    require_pair(model, transcoders)
     encoded = {prompt.id: model.tokens.encode(prompt.text) for prompt in plan.prompts}
     _check_context(model, encoded, experiment.spec.generation.max_new_tokens if experiment.spec.generation else 0)
     unedited = Unedited(
@@ -108,8 +104,13 @@ def open_session(experiment: Experiment, plan: Plan, transcoder: Path, loaded: L
     )
 
 
-def _check_points(model: LanguageModel, transcoders: Transcoders) -> None:
-    """A transcoder that reads or writes where the architecture has no such point is no transcoder of this model."""
+def require_pair(model: LanguageModel, transcoders: Transcoders) -> None:
+    """RunError, ModelError unless they fit, and the model has the points where the transcoder reads and writes."""
+    if not transcoders.fits(model.n_layers, model.d_model):
+        raise RunError(
+            f"transcoder {transcoders.name} ({transcoders.n_layers} layers of width {transcoders.d_model}) does not fit"
+            f" model {model.name} ({model.n_layers} layers of width {model.d_model})"
+        )
     for layer in transcoders.layers:
         for point in {transcoders.reads, transcoders.writes, transcoders.mlp_out}:
             model.point(f"blocks.{layer}.{point}")
@@ -312,7 +313,7 @@ def _described(session: Session, plan: Plan) -> dict[str, Any]:
 
 def _environment(model: LanguageModel, transcoders: Transcoders, dtype: str, patterns: bool) -> Environment:
     return Environment(
-        model=_digest([model.weight_hash(), *_hashes(model, "config.json")]),
+        model=_model_hash(model),
         tokenizer=_digest(_hashes(model, *TOKENIZER_FILES)),
         transcoder=transcoders.weight_hash(),
         statistics=transcoders.statistics_hash(),
@@ -321,6 +322,11 @@ def _environment(model: LanguageModel, transcoders: Transcoders, dtype: str, pat
         device=f"{model.device}, {provenance.arithmetic(model.device.type)}",
         packages=provenance.numeric_packages(),
     )
+
+
+def _model_hash(model: LanguageModel) -> str:
+    assert model.folder is not None
+    return model_hash(model.folder)
 
 
 def _hashes(model: LanguageModel, *names: str) -> list[str | None]:

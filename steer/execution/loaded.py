@@ -50,8 +50,9 @@ class Loaded:
         """The transcoders in a folder, read as the file states, on the model's device. TranscoderError."""
         key = folder, stated, wanted
         if key not in self.opened:
-            device = self.model(wanted).device
-            self.opened[key] = Transcoders.open(folder, device, stated.format, stated.reads, stated.writes)
+            model = self.model(wanted)
+            points = stated.format, stated.reads, stated.writes
+            self.opened[key] = Transcoders.open(folder, model.device, *points, model=model.folder)
         return self.opened[key]
 
     def keep(self, needed: Container[Weights]) -> None:

@@ -1,21 +1,29 @@
-"""The passes of a batch: unedited over its prompts, edited over its rows, token by token, and over given text."""
+"""The passes of a batch: unedited over its texts, edited over its rows where they differ, and token by token.
+
+What the unedited model did is known (`Known`) before an edited row runs. A row is the unedited model up to the first
+layer and before the first column that it changes, so its pass starts there: with the known residual stream, changed,
+and the known keys and values of the columns before. A row that changes nothing is not run. `Engine.shortcuts` switches
+this off.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from transformers import Cache
 
+from steer.execution.parts import Part, parts
 from steer.intervention.hooks import Editing
 from steer.intervention.reference import Hooks, Reference, Wanted, capture, norm_points
 from steer.intervention.rows import Row
 from steer.intervention.slots import Layout
 from steer.intervention.watch import Watch
+from steer.model.cache import RoomyCache
 from steer.model.generation import Completion, Sampling, generate, padded
 from steer.model.language_model import LanguageModel
 from steer.transcoder.transcoder import Transcoders
@@ -25,13 +33,25 @@ Ids = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Engine:
-    """A model and the transcoders whose features are edited."""
+    """A model and the transcoders whose features are edited; without `shortcuts` every row runs whole."""
 
     model: LanguageModel
     transcoders: Transcoders
+    shortcuts: bool = True
+
+    @property
+    def resumes(self) -> bool:
+        """Whether rows start where they differ: asked for, and the model can."""
+        return self.shortcuts and self.model.resumable
 
     def wanted(self, rows: Sequence[Row]) -> Wanted:
-        return Wanted.by(rows, self.model.n_layers)
+        return Wanted.by(rows, self.model.n_layers, self.resumes)
+
+    def ended(self, hooks: Hooks, columns: Int[Tensor, " n"]) -> AbstractContextManager[object]:
+        """The last MLP runs at the columns that are asked for alone, where no hook looks at the last block."""
+        last = f"blocks.{self.model.n_layers - 1}."
+        looked_at = any(name.startswith(last) for name, _ in hooks)
+        return self.model.answering_at(columns) if self.resumes and not looked_at else nullcontext()
 
     def capture(self, wanted: Wanted) -> tuple[Reference, Hooks]:
         norms = norm_points(self.model.n_layers, self.model.hook_dict)
@@ -61,58 +81,172 @@ class Text:
         )
 
 
-@dataclass
-class SteeredDecoder:
-    """A decode step with the batch's edits; `shadow`, where baseline units need it, reads the same tokens unedited."""
+@dataclass(frozen=True)
+class Known:
+    """What the unedited model does on some texts: logits at `columns`, and what rows that run later need of it.
+
+    `cache` is there where rows can take their first columns from it.
+    """
+
+    columns: tuple[int, ...]
+    logits: Float[Tensor, "text n d_vocab"]
+    reference: Reference
+    watch: Watch
+    cache: RoomyCache | None
+
+
+def unedited_pass(engine: Engine, text: Text, rows: Sequence[Row], watch: Watch, columns: Sequence[int]) -> Known:
+    """One pass over the texts of `rows`."""
+    reference, hooks = engine.capture(engine.wanted(rows))
+    cache = engine.model.new_cache(0) if engine.resumes else None
+    kept = cache if cache is not None and cache.divisible else None
+    hooks, at = [*hooks, *watch.hooks()], torch.tensor(columns)
+    with torch.inference_mode(), engine.ended(hooks, at), engine.model.hooked(hooks):
+        logits = engine.model.forward_pass(text.ids, text.mask, kept, at)
+    return Known(tuple(columns), logits, reference, watch, kept)
+
+
+@dataclass(frozen=True)
+class Edited:
+    """The rows of a batch on their way through the model, with room for `steps` tokens behind their texts.
+
+    `text_of` says which of the known texts each row is.
+    """
 
     engine: Engine
+    text: Text
+    text_of: Int[Tensor, " batch"]
+    known: Known
     editing: Editing
-    cache: Cache
     watch: Watch
-    shadow: Cache | None
-    wanted: Wanted
-    column: int
-    hooks: Hooks = field(default_factory=list)
+    steps: int
 
-    def step(self, ids: Int[Tensor, "batch 1"], mask: Bool[Tensor, "batch context"]) -> Float[Tensor, "batch d_vocab"]:
-        columns = slice(self.column, self.column + 1)
-        if self.shadow is not None:
-            reference, hooks = self.engine.capture(self.wanted)
-            with self.engine.model.hooked(hooks):
-                self.engine.model.forward_pass(ids, mask, self.shadow)
-            self.editing.measure_levels(reference.reads, columns)
-        self.editing.at(columns)
-        self.watch.at(columns)
-        with self.engine.model.hooked(self.hooks) if self.shadow is not None else nullcontext():
-            logits = self.engine.model.forward_pass(ids, mask, self.cache)[:, 0]
-        self.column += 1
+    @classmethod
+    def start(
+        cls,
+        engine: Engine,
+        text: Text,
+        text_of: Sequence[int],
+        known: Known,
+        rows: Sequence[Row],
+        watch: Watch,
+        steps: int = 0,
+    ) -> Edited:
+        model, layout = engine.model, text.layout
+        index = torch.tensor(text_of, device=model.device)
+        room = Layout(layout.lengths, layout.width, layout.total + steps)
+        editing = Editing(rows, room, engine.transcoders, known.reference, index, model.devices, model.device)
+        watch.start(known.watch, index)
+        return cls(engine, text, index, known, editing, watch, steps)
+
+    @cached_property
+    def starts(self) -> tuple[list[int], list[int]]:
+        """The block and the column from which each row runs (`Editing.starts`).
+
+        Without known keys and values a row's pass covers all of its text, and nothing is known to go on from.
+        """
+        layout, n_layers = self.text.layout, self.engine.model.n_layers
+        divided = self.known.cache is not None
+        if not self.engine.resumes or (self.steps and not divided):
+            return [0] * len(layout.lengths), [0] * len(layout.lengths)
+        layers, columns = self.editing.starts(n_layers, layout.total)
+        return layers, columns if divided else [layout.width - length for length in layout.lengths]
+
+    def over_text(self) -> tuple[Float[Tensor, "batch n d_vocab"], RoomyCache | None]:
+        """Logits at the known columns; and, where there are steps to come, the keys and values of all rows."""
+        logits, cache = self.known.logits[self.text_of], self._cache()
+        joining = not self.editing.across
+        for part in parts(*self.starts, self.engine.model.n_layers, self.text.layout.total, joining):
+            rows = torch.tensor(part.rows, device=self.engine.model.device)
+            covered = torch.tensor([n for n, column in enumerate(self.known.columns) if column >= part.column])
+            logits[rows[:, None], covered] = self._climb(part, torch.tensor(self.known.columns)[covered], cache)
+        return logits, cache
+
+    def _climb(
+        self, part: Part, columns: Int[Tensor, " n"], cache: RoomyCache | None
+    ) -> Float[Tensor, "rows n d_vocab"]:
+        """Logits of a part's rows, which come in one after the other on the way up."""
+        device, n_layers = self.engine.model.device, self.engine.model.n_layers
+        ends = [block for block, _ in part.joins[1:]]
+        rows, stream = torch.tensor([], dtype=torch.long, device=device), None
+        for (block, joining), end in zip(part.joins, [*ends, None], strict=True):
+            rows = torch.cat([rows, torch.tensor(joining, device=device)])
+            stream = self._joined(stream, joining, block, part.column)
+            blocks, at = range(block, n_layers if end is None else end), columns if end is None else columns[:0]
+            logits, stream = self._pass(part, rows, blocks, stream, at, cache)
         return logits
 
-    def keep(self, kept: Int[Tensor, " rows"]) -> None:
-        self.cache.batch_select_indices(kept)
-        if self.shadow is not None:
-            self.shadow.batch_select_indices(kept)
-        self.editing.keep(kept)
-        self.watch.keep(kept)
+    def _joined(self, stream: Tensor | None, joining: Sequence[int], block: int, column: int) -> Tensor | None:
+        """What leaves the block before, for the rows that came in below and for those that come in now.
 
+        Of the latter it is known but for their own change. None before the first block.
+        """
+        if block == 0:
+            return None
+        rows, columns = torch.tensor(joining, device=self.engine.model.device), slice(column, self.text.layout.total)
+        editing = self.editing.among(rows, columns, range(block - 1, block))
+        known = self.known.reference.streams[block - 1]
+        new = editing.begin(block - 1, known[editing.text_of.to(known.device), column:])
+        return new if stream is None else torch.cat([stream.to(new.device), new])
 
-def unedited_pass(
-    engine: Engine, text: Text, wanted: Wanted, watch: Watch, columns: Int[Tensor, " n"]
-) -> tuple[Float[Tensor, "batch n d_vocab"], Reference]:
-    """Logits at some columns, and what the rows that run later need to know of the unedited model."""
-    reference, hooks = engine.capture(wanted)
-    with torch.inference_mode(), engine.model.hooked([*hooks, *watch.hooks()]):
-        return engine.model.forward_pass(text.ids, text.mask, logits_at=columns), reference
+    def _pass(
+        self,
+        part: Part,
+        rows: Int[Tensor, " rows"],
+        blocks: range,
+        stream: Float[Tensor, "rows pos d_model"] | None,
+        columns: Int[Tensor, " n"],
+        cache: RoomyCache | None,
+    ) -> tuple[Float[Tensor, "rows n d_vocab"], Float[Tensor, "rows pos d_model"] | None]:
+        """Rows through some blocks: logits at columns, and what leaves the last of the blocks."""
+        model, where = self.engine.model, (rows, slice(part.column, self.text.layout.total), blocks)
+        hooks = [*self.editing.among(*where).hooks(), *self.watch.among(*where).hooks()]
+        left: list[Tensor] = []
+        if len(columns) == 0:
+            hooks.append((f"blocks.{blocks.stop - 1}.hook_resid_post", lambda x, hook: left.append(x)))
+        ids, mask = self.text.ids[rows, part.column :], self.text.mask[rows, self._first(part) :]
+        kv, at = self._before(part, rows, blocks, cache), columns - part.column
+        partly = model.running(blocks, stream) if self.engine.resumes else nullcontext()
+        with partly, self.engine.ended(hooks, at), model.hooked(hooks):
+            logits = model.forward_pass(ids, mask, kv, at)
+        if cache is not None and kv is not None and kv is not cache:
+            cache.put(rows, self._first(part), kv, blocks)
+        return logits, left[0] if left else None
+
+    def _cache(self) -> RoomyCache | None:
+        """Where the keys and values of all rows go, with what is known of them; None where none are needed."""
+        if self.steps == 0:
+            return None
+        if self.known.cache is None:
+            return self.engine.model.new_cache(self.steps)
+        return self.known.cache.taken(self.text_of, slice(0, self.text.layout.total), self.steps)
+
+    def _before(
+        self, part: Part, rows: Int[Tensor, " rows"], blocks: range, cache: RoomyCache | None
+    ) -> RoomyCache | None:
+        """The keys and values that a pass starts with, and adds its own to; None where it does without."""
+        first, known = self._first(part), self.known.cache
+        if known is None:
+            return cache  # a single part
+        if cache is None and (first == part.column or not blocks):
+            return None
+        room = self.text.layout.total - part.column
+        layers = {0, *blocks}  # the first says how long the text is
+        return known.taken(self.text_of[rows], slice(first, part.column), room, layers)
+
+    def _first(self, part: Part) -> int:
+        """The column of a part's first token, or where it starts if that is before."""
+        layout = self.text.layout
+        return min(part.column, layout.width - max(layout.lengths[b] for b in part.rows))
 
 
 def edited_pass(
-    engine: Engine, text: Text, rows: Sequence[Row], reference: Reference, columns: Int[Tensor, " n"]
+    engine: Engine, text: Text, text_of: Sequence[int], known: Known, rows: Sequence[Row]
 ) -> Float[Tensor, "batch n d_vocab"]:
-    """Logits of given text under the edits; `reference` has a row per row and covers all columns."""
-    editing = Editing(rows, text.layout, engine.transcoders, reference, engine.model.devices, engine.model.device)
-    editing.at(slice(0, text.layout.total))
-    with torch.inference_mode(), engine.model.hooked(editing.hooks()):
-        return engine.model.forward_pass(text.ids, text.mask, logits_at=columns)
+    """Logits of given text under the edits, at the known columns."""
+    watch = Watch((), engine.transcoders, len(text_of), 0, engine.model.device)
+    with torch.inference_mode():
+        return Edited.start(engine, text, text_of, known, rows, watch).over_text()[0]
 
 
 @dataclass(frozen=True)
@@ -128,38 +262,122 @@ def steered_pass(
     engine: Engine,
     prompts: Sequence[Ids],
     text: Text,
+    text_of: Sequence[int],
+    known: Known,
     rows: Sequence[Row],
-    reference: Reference,
     watch: Watch,
-    columns: Int[Tensor, " n"],
     sampling: Sampling | None,
     seeds: Sequence[int],
 ) -> Steered:
-    """The prompts under the edits, and what is generated after them."""
-    model, steps = engine.model, 0 if sampling is None else sampling.max_new_tokens
-    layout = Layout(text.layout.lengths, text.layout.width, text.layout.width + steps)
-    editing = Editing(rows, layout, engine.transcoders, reference, model.devices, model.device)
-    hooks = [*editing.hooks(), *watch.hooks()]
-    editing.at(slice(0, layout.width))
-    last = torch.tensor([layout.width - 1], device=model.device)
+    """The prompts under the edits, and what is generated after them; their last column has to be a known one."""
+    steps = 0 if sampling is None else sampling.max_new_tokens
     with torch.inference_mode():
-        cache = None if sampling is None else model.new_cache(steps)
-        with model.hooked(hooks):
-            logits = model.forward_pass(text.ids, text.mask, cache, logits_at=torch.cat([columns, last]))
+        edited = Edited.start(engine, text, text_of, known, rows, watch, steps)
+        logits, cache = edited.over_text()
         if sampling is None or cache is None:
-            return Steered(logits[:, :-1], None, editing)
-        shadow = _shadow(engine, rows, text, steps)
-        wanted = engine.wanted(rows)
-        decoder = SteeredDecoder(engine, editing, cache, watch, shadow, wanted, layout.width, hooks)
-        with model.hooked(hooks) if shadow is None else nullcontext():
-            done = generate(decoder, model.tokens, logits[:, -1], prompts, text.mask, sampling, seeds)
-    return Steered(logits[:, :-1], tuple(done), editing)
+            return Steered(logits, None, edited.editing)
+        shadowed = any(row.needs_shadow for row in rows)
+        last = logits[:, known.columns.index(text.layout.width - 1)]
+        done = _decoded(edited, last, cache, prompts, sampling, seeds, shadowed)
+    return Steered(logits, done, edited.editing)
 
 
-def _shadow(engine: Engine, rows: Sequence[Row], text: Text, steps: int) -> Cache | None:
-    """The cache of an unedited run over the prompts, if a row measures its dose on the unedited model as it goes."""
-    if not any(row.needs_shadow for row in rows):
-        return None
-    cache = engine.model.new_cache(steps)
-    engine.model.forward_pass(text.ids, text.mask, cache)
+@dataclass
+class SteeredDecoder:
+    """A decode step with the batch's edits; `shadow`, where baseline units need it, reads the same tokens unedited."""
+
+    engine: Engine
+    editing: Editing
+    cache: RoomyCache
+    watch: Watch
+    shadow: RoomyCache | None
+    column: int
+    hooks: Hooks = field(default_factory=list)
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        """The hooks are there from step to step; beside a shadow they come and go."""
+        self.hooks = [*self.editing.hooks(), *self.watch.hooks()]
+        with self.engine.model.hooked(self.hooks) if self.shadow is None else nullcontext():
+            yield
+
+    def step(self, ids: Int[Tensor, "batch 1"], mask: Bool[Tensor, "batch context"]) -> Float[Tensor, "batch d_vocab"]:
+        columns, model = slice(self.column, self.column + 1), self.engine.model
+        self.editing.at(columns)
+        self.watch.at(columns)
+        if self.shadow is not None:
+            reference, hooks = self.engine.capture(Wanted(reads=frozenset(self.editing.slots)))
+            with model.hooked(hooks):
+                model.forward_pass(ids, mask, self.shadow)
+            self.editing.measure_levels(reference.reads)
+        with model.hooked(self.hooks) if self.shadow is not None else nullcontext():
+            logits = model.forward_pass(ids, mask, self.cache)[:, 0]
+        self.column += 1
+        return logits
+
+    def keep(self, kept: Int[Tensor, " rows"]) -> None:
+        self.cache.batch_select_indices(kept)
+        if self.shadow is not None:
+            self.shadow.batch_select_indices(kept)
+        self.editing.keep(kept)
+        self.watch.keep(kept)
+
+
+def _decoded(
+    edited: Edited,
+    last: Float[Tensor, "batch d_vocab"],
+    cache: RoomyCache,
+    prompts: Sequence[Ids],
+    sampling: Sampling,
+    seeds: Sequence[int],
+    shadowed: bool,
+) -> tuple[Completion, ...]:
+    """Each row's completion; rows that are the unedited model say what the first of them says."""
+    engine, layout = edited.engine, edited.text.layout
+    same = _same(edited, seeds)
+    said = sorted(set(same))
+    index = torch.tensor(said, device=engine.model.device)
+    columns, every = slice(layout.width, layout.width + sampling.max_new_tokens), range(engine.model.n_layers)
+    if len(said) < len(same):
+        cache.batch_select_indices(index)
+    decoder = SteeredDecoder(
+        engine,
+        edited.editing.among(index, columns, every),
+        cache,
+        edited.watch.among(index, columns, every),
+        _shadow(edited, index) if shadowed else None,
+        layout.width,
+    )
+    with decoder.hooked():
+        done = generate(
+            decoder,
+            engine.model.tokens,
+            last[index],
+            [prompts[b] for b in said],
+            edited.text.mask[index],
+            sampling,
+            [seeds[b] for b in said],
+        )
+    edited.watch.repeat(same, columns)
+    return tuple(done[said.index(b)] for b in same)
+
+
+def _same(edited: Edited, seeds: Sequence[int]) -> list[int]:
+    """The row that each row is the same as: itself, or the first that is unedited, too, with this text and seed."""
+    depth, beyond = edited.engine.model.n_layers, edited.editing.act_from(edited.text.layout.width)
+    first: dict[tuple[int, int], int] = {}
+    same = []
+    for b, (text, seed) in enumerate(zip(edited.text_of.tolist(), seeds, strict=True)):
+        plain = edited.starts[0][b] > depth and not beyond[b]
+        same.append(first.setdefault((text, seed), b) if plain else b)
+    return same
+
+
+def _shadow(edited: Edited, rows: Int[Tensor, " rows"]) -> RoomyCache:
+    """The cache of an unedited run over the prompts, for rows that measure their dose on the unedited model."""
+    engine, text = edited.engine, edited.text
+    if edited.known.cache is not None:
+        return edited.known.cache.taken(edited.text_of[rows], slice(0, text.layout.total), edited.steps)
+    cache = engine.model.new_cache(edited.steps)
+    engine.model.forward_pass(text.ids[rows], text.mask[rows], cache)
     return cache

@@ -124,6 +124,7 @@ TranscoderFormat = Literal[
     "gemma-scope-2",
     "saelens",
     "sparsify",
+    "sparsify-2024",
     "dictionary-learning",
     "openai",
     "dunefsky",
@@ -148,7 +149,7 @@ class Transcoder(Spec):
     """A set of transcoders, one per layer: `pocket`, a folder, a Hub id, or a release's name (`steer transcoders`).
 
     `format` is recognised from the files where it is not said; `reads` and `writes` are hook points of a block, for
-    layouts whose files do not name them.
+    layouts whose files do not name them. `allow_failed_gate: true` runs a pair that failed `steer gate`.
     """
 
     id: str
@@ -156,6 +157,7 @@ class Transcoder(Spec):
     format: TranscoderFormat | None = None
     reads: HookPoint | None = None
     writes: HookPoint | None = None
+    allow_failed_gate: bool | None = None  # not False, so that files that do not say it keep their hash
 
 
 class Member(Spec):

@@ -68,15 +68,15 @@ class Record:
 
     def filled(self, batch: int, columns: int) -> Filled:
         """Everything by original row and column, on the CPU."""
-        before, after = (_filled(parts, batch, columns) for parts in (self.before, self.after))
-        stream = _filled(self.stream_norm, batch, columns)
+        edits, pushes, each = self.along.shape[:2], self.vectors.shape, (batch,)
+        stream = _filled(self.stream_norm, each, columns)
         return Filled(
-            before=before,
-            after=after,
-            edit_norm=_filled(self.difference, batch, columns)[:, :, None] * self.along.cpu()[..., None],
-            push_norm=_filled(self.multiple, batch, columns) * self.vectors.cpu()[..., None],
+            before=_filled(self.before, edits, columns),
+            after=_filled(self.after, edits, columns),
+            edit_norm=_filled(self.difference, edits, columns)[:, :, None] * self.along.cpu()[..., None],
+            push_norm=_filled(self.multiple, pushes, columns) * self.vectors.cpu()[..., None],
             stream_norm=stream.masked_fill(stream.isinf(), math.nan),  # no change is a share of it, not even 0
-            change_norm=_filled(self.change_norm, batch, columns),
+            change_norm=_filled(self.change_norm, each, columns),
         )
 
 
@@ -92,10 +92,8 @@ class Filled:
     change_norm: Float[Tensor, "batch pos"]
 
 
-def _filled(parts: Parts, batch: int, columns: int) -> Tensor:
-    if not parts:
-        return torch.empty(batch, 0, columns)
-    whole = torch.full((batch, *parts[0][2].shape[1:-1], columns), math.nan)
+def _filled(parts: Parts, shape: tuple[int, ...], columns: int) -> Tensor:
+    whole = torch.full((*shape, columns), math.nan)
     for rows, where, values in parts:
         whole[rows.cpu(), ..., where] = values.cpu()
     return whole

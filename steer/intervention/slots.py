@@ -83,6 +83,13 @@ class Slots:
         product = self.each.W_enc @ self.each.input.prepared(x).mT
         return activated(product.mT, self.each.at((slice(None), None))).mT
 
+    def shared_activations(
+        self, x: Float[Tensor, "text pos d_in"], text_of: Int[Tensor, " batch"]
+    ) -> Float[Tensor, "batch slot pos"]:
+        """The same where rows share what is read: row b reads `x[text_of[b]]`."""
+        by_text = activations(x, self.encoder).mT
+        return by_text[text_of.to(by_text.device)[:, None], self.feature.to(by_text.device)]
+
 
 @dataclass(frozen=True)
 class Pushes:
@@ -216,24 +223,23 @@ def _pushes(layer: int, rows: Sequence[Row], layout: Layout, device: torch.devic
 
 
 def baseline_levels(
-    slots: Sequence[Slots], reads: Mapping[int, Float[Tensor, "batch pos d_model"]]
+    slots: Sequence[Slots], unedited: Sequence[Float[Tensor, "batch slot pos"]]
 ) -> list[Float[Tensor, "batch slot pos"]]:
-    """What `own_act` and `source_act` multiply, from what the unedited model reads on the same tokens.
+    """What `own_act` and `source_act` multiply, from the activations of the unedited model on the same tokens.
 
     `source_act` is the mean over those `from` members that fire at the position, whatever their layer; NaN where none
     does.
     """
-    own = [layer.activations(reads[layer.layer].float()) for layer in slots]
-    shape = own[0].shape[0], 1 + max(int(layer.intervention.max()) for layer in slots), own[0].shape[2]
-    total, firing, device = own[0].new_zeros(shape), own[0].new_zeros(shape), own[0].device
-    for layer, activation in zip(slots, own, strict=True):
+    shape = unedited[0].shape[0], 1 + max(int(layer.intervention.max()) for layer in slots), unedited[0].shape[2]
+    total, firing, device = unedited[0].new_zeros(shape), unedited[0].new_zeros(shape), unedited[0].device
+    for layer, activation in zip(slots, unedited, strict=True):
         fires = (activation > 0) & layer.is_from[..., None]
         group = layer.intervention[..., None].expand_as(activation)
         total.scatter_add_(1, group.to(device), (activation * fires).to(device))
         firing.scatter_add_(1, group.to(device), fires.to(device, activation.dtype))
     mean = torch.where(firing > 0, total / firing, torch.nan)
     levels = []
-    for layer, activation in zip(slots, own, strict=True):
+    for layer, activation in zip(slots, unedited, strict=True):
         source = mean.to(activation.device).gather(1, layer.intervention[..., None].expand_as(activation))
         level = torch.where(layer.own[..., None], activation, torch.ones_like(activation))
         levels.append(torch.where(layer.source[..., None], source, level))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,7 @@ class Watch:
         self, features: Collection[Feature], transcoders: Transcoders, batch: int, total: int, device: torch.device
     ) -> None:
         layers = sorted({layer for layer, _ in features})
+        self.features = frozenset(features)
         self.reads = transcoders.reads
         self.indices = {layer: sorted({i for at, i in features if at == layer}) for layer in layers}
         self.encoders = {layer: transcoders.encoder(layer, self.indices[layer]) for layer in layers}
@@ -38,6 +40,23 @@ class Watch:
         """The pairs for `LanguageModel.hooked`."""
         return [(f"blocks.{layer}.{self.reads}", partial(self._see, layer)) for layer in self.encoders]
 
+    def start(self, unedited: Watch, text_of: Int[Tensor, " batch"]) -> None:
+        """Begin with what the unedited model does on each row's text."""
+        for layer, seen in unedited.seen.items():
+            self.seen[layer][:, : unedited.columns_in_all] = seen[text_of]
+
+    def among(self, index: Int[Tensor, " some"], columns: slice, blocks: range) -> Watch:
+        """The same for some of the rows in a pass through some blocks over some columns; what is seen is shared."""
+        some = copy(self)
+        some.encoders = {layer: encoder for layer, encoder in self.encoders.items() if layer in blocks}
+        some.rows, some.columns = self.rows[index], columns
+        return some
+
+    def repeat(self, same: Sequence[int], columns: slice) -> None:
+        """Over some columns, every row has seen what the row has that it is the same as."""
+        for seen in self.seen.values():
+            seen[:, columns] = seen[list(same), columns]
+
     def at(self, columns: slice) -> None:
         """The columns that the next pass covers."""
         self.columns = columns
@@ -46,8 +65,10 @@ class Watch:
         """Only these rows go on."""
         self.rows = self.rows[index]
 
-    def of(self, row: int, columns: list[int], features: Collection[Feature]) -> Float[Tensor, "n members"]:
-        """The activations of some features at some columns of a row."""
+    def of(
+        self, row: int | Tensor, columns: list[int], features: Collection[Feature]
+    ) -> Float[Tensor, "*rows n members"]:
+        """The activations of some features at some columns of a row, or of rows given as [rows 1]."""
         each = [self.seen[layer][row, columns, self.indices[layer].index(index)] for layer, index in features]
         return torch.stack(each, dim=-1)
 

@@ -1,8 +1,8 @@
-"""The key-value cache of a decode loop: memory that grows in strides, and rows that leave."""
+"""The key-value cache of a decode loop: memory that grows in strides, rows that leave, and parts filled from others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +18,32 @@ class RoomyCache(DynamicCache):
 
     def __init__(self, config: PreTrainedConfig, room: int) -> None:
         super().__init__(config=config)
+        self.config = config
         self.layers = [_RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in self.layers]
+
+    @property
+    def divisible(self) -> bool:
+        """Whether every layer keeps every position: what `taken` and `put` need. Sliding windows do not."""
+        return all(isinstance(layer, _RoomyLayer) for layer in self.layers)
+
+    def taken(self, rows: Tensor, columns: slice, room: int, layers: Collection[int] | None = None) -> RoomyCache:
+        """A cache of its own with some rows and columns of some layers (by default all), and room for more."""
+        new = RoomyCache(self.config, room)
+        sources: list[Any] = self.layers
+        for number, (source, target) in enumerate(zip(sources, new.layers, strict=True)):
+            if layers is None or number in layers:
+                index = rows.to(source.keys.device)
+                target.fill(*(held[index, :, columns] for held in (source.keys, source.values)))  # type: ignore[attr-defined]
+        return new
+
+    def put(self, rows: Tensor, column: int, part: RoomyCache, layers: Collection[int]) -> None:
+        """Write what some layers of a part hold over some rows, from a column on."""
+        sources: list[Any] = part.layers
+        for number in layers:
+            source, target = sources[number], self.layers[number]
+            index = rows.to(source.keys.device)
+            for held, new in ((target.keys, source.keys), (target.values, source.values)):
+                held[index, :, column : column + new.shape[-2]] = new  # type: ignore[index]
 
     def batch_select_indices(self, indices: Tensor) -> None:
         layers: list[Any] = self.layers
@@ -49,6 +74,15 @@ class _RoomyLayer(DynamicLayer):
         for buffer, new in zip(self.buffers, (key_states, value_states), strict=True):
             buffer[:, :, start:end] = new
         return self._use(end)
+
+    def fill(self, keys: Tensor, values: Tensor) -> None:
+        """Hold these, and have room for more."""
+        length = keys.shape[-2]
+        self.buffers = self._grown(keys, values, length)
+        for buffer, new in zip(self.buffers, (keys, values), strict=True):
+            buffer[:, :, :length] = new
+        self.is_initialized = True
+        self._use(length)
 
     def batch_select_indices(self, indices: Tensor) -> None:
         self._replace(lambda buffer: buffer[indices])

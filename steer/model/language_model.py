@@ -11,9 +11,9 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from steer.model.cache import RoomyCache
 from steer.model.devices import DeviceMap, device_of, require_all_weights
 from steer.model.location import folder_of
 from steer.model.tokens import Tokens
-from steer.model.weights import file_hash, read, tensor_hash
+from steer.model.weights import file_hash, read, tensor_hash, with_its_cap
 
 Hook = Callable[[Tensor, HookPoint], Tensor | None]
 
@@ -59,10 +59,12 @@ class LanguageModel(HookedRootModule):
     """
 
     hf: PreTrainedModel
+    hf_blocks: tuple[nn.Module, ...]
+    last_mlp: nn.Module | None
 
     def __init__(self, hf: PreTrainedModel, tokens: Tokens, name: str, patterns: bool = False) -> None:
         super().__init__()
-        self.__dict__["hf"] = hf.eval().requires_grad_(False)  # not a submodule: names stay "blocks.0..."
+        self.__dict__["hf"] = with_its_cap(hf.eval().requires_grad_(False))  # not a submodule: names stay "blocks.0..."
         self.tokens = tokens
         self.name = name
         self.folder: Path | None = None
@@ -72,6 +74,8 @@ class LanguageModel(HookedRootModule):
         self.d_vocab = int(hf.get_output_embeddings().weight.shape[0])
         require_all_weights(hf, name)
         layers = _find(hf, found.blocks, "list of blocks")
+        self.__dict__["hf_blocks"] = tuple(layers)
+        self.__dict__["last_mlp"] = _whole_mlp(layers[-1], found.places)
         self.devices = tuple(map(device_of, layers))
         norm = partial(_Norm, usual_eps=found.eps, width=self.d_model)
         self.blocks = nn.ModuleList(_Block(layer, found, norm, patterns) for layer in layers)
@@ -145,7 +149,7 @@ class LanguageModel(HookedRootModule):
         logits: Tensor = output.logits
         return logits.float()
 
-    def new_cache(self, room: int = 64) -> Cache:
+    def new_cache(self, room: int = 64) -> RoomyCache:
         """An empty key-value cache of this model's kind, whose memory grows by `room` positions at a time."""
         return RoomyCache(self.hf.config, room)
 
@@ -184,6 +188,64 @@ class LanguageModel(HookedRootModule):
             for point, handle in handles:
                 handle.hook.remove()
                 point.fwd_hooks.remove(handle)
+
+    @contextmanager
+    def running(
+        self, blocks: range, stream: Float[Tensor, "batch pos d_model"] | None = None
+    ) -> Iterator[LanguageModel]:
+        """Inside, a pass runs some of the blocks: `stream` is what leaves the one before them, if there is one.
+
+        The others pass on what they are given. Only where `resumable`; the points within them see nothing.
+        """
+        left_out = [block for number, block in enumerate(self.hf_blocks) if number not in blocks]
+        with ExitStack() as stack:
+            for block in left_out:
+                stack.enter_context(_forward(block, partial(_passed_on, self._wraps[block])))
+            if stream is not None:
+                before = f"blocks.{blocks.start - 1}.hook_resid_post"
+                stack.enter_context(self.hooked([(before, lambda x, hook: stream)]))
+            yield self
+
+    @contextmanager
+    def answering_at(self, columns: Int[Tensor, " n"]) -> Iterator[LanguageModel]:
+        """Inside, the last block's MLP runs at some columns of a pass alone: those whose logits are asked for.
+
+        Only where `resumable`; what the last block's MLP gives elsewhere, and the stream after it, mean nothing.
+        """
+        assert self.last_mlp is not None
+        with _forward(self.last_mlp, partial(_at_columns, self.last_mlp.forward, columns)):
+            yield self
+
+    @cached_property
+    def resumable(self) -> bool:
+        """Whether a pass that starts in the middle, and ends at one column, gives what a whole pass gives: it is tried.
+
+        Routed experts are left out: which rows meet in an expert, and so the order of its sums, depends on the batch.
+        """
+        upper = range(self.n_layers // 2, self.n_layers)
+        if upper.start == 0 or self.last_mlp is None or _routed(self.hf.config):
+            return False
+        seen, whole = _short_pass(self, ("hook_resid_post",))
+        stream = seen[f"blocks.{upper.start - 1}.hook_resid_post"].to(self.devices[upper.start - 1], self.dtype)
+        with self.running(upper, stream), self.answering_at(torch.tensor([SHORT - 1])):
+            _, resumed = _short_pass(self, ())
+        return _close(resumed, whole, 1e-5 if self.dtype == torch.float32 else 1e-2)
+
+    @cached_property
+    def _wraps(self) -> dict[nn.Module, type | None]:
+        """What blocks wrap their output in: a tuple or a list, or None where it is the tensor itself."""
+        found: dict[nn.Module, type | None] = {}
+
+        def look(block: nn.Module, args: Any, output: Any) -> None:
+            found[block] = None if isinstance(output, Tensor) else type(output)
+
+        handles = [block.register_forward_hook(look) for block in self.hf_blocks]
+        try:
+            _short_pass(self, ())
+        finally:
+            for handle in handles:
+                handle.remove()
+        return found
 
     def final_gain(self) -> Float[Tensor, " d_model"]:
         """What the final norm multiplies a normalised row with (for Gemma 1 + its stored weight)."""
@@ -354,6 +416,36 @@ def _checked(activation: Tensor, hook: HookPoint, function: Hook) -> Tensor | No
     return new.to(activation.dtype)
 
 
+@contextmanager
+def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Another forward for a module; a model that is spread over devices has put its own there already."""
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before
+
+
+def _at_columns(forward: Callable[[Tensor], Tensor], columns: Int[Tensor, " n"], x: Tensor) -> Tensor:
+    """A module that treats positions alike, run at some of them; zero elsewhere."""
+    out = torch.zeros_like(x)
+    out[:, columns] = forward(x[:, columns])
+    return out
+
+
+def _passed_on(wrap: type | None, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """A block that is left out: what it takes, in the form in which it gives."""
+    return hidden_states if wrap is None else wrap((hidden_states,))
+
+
+def _routed(config: Any) -> bool:
+    return any(getattr(config, name, None) for name in ("num_local_experts", "num_experts", "n_routed_experts"))
+
+
 def _positions(mask: Bool[Tensor, "batch context"], width: int) -> Int[Tensor, "batch pos"]:
     counts = mask.sum(-1, keepdim=True) if width == 1 else mask.cumsum(-1)[:, -width:]
     return (counts - 1).clamp(min=0)
@@ -447,6 +539,12 @@ def _place(block: Any, names: str | Sequence[str], scale: float) -> _Place | Non
         if path is not None:
             return _Place(path, side, scale)
     return None
+
+
+def _whole_mlp(layer: nn.Module, places: Mapping[str, _Place]) -> nn.Module | None:
+    """The MLP of a block, if it is one module."""
+    inward, outward = places["mlp.hook_in"].path, places.get("mlp.hook_out")
+    return _find(layer, inward, "MLP") if outward is not None and outward.path == inward else None
 
 
 def _path(block: Any, parts: Sequence[str]) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import transformers
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from steer.digests import remembered
 from steer.errors import ModelError
 from steer.model.devices import DeviceMap, require_device
+from steer.model.hashes import file_hash as file_hash
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -50,20 +50,15 @@ def read(folder: Path, id: str, dtype: str, device: str | DeviceMap) -> PreTrain
     return placed
 
 
-def file_hash(paths: Iterable[Path]) -> str:
-    """sha256 over names and contents; hex."""
-    files = [path.absolute() for path in paths]
-    return remembered("names and contents", files, lambda: _file_hash(files))
+def with_its_cap(hf: PreTrainedModel) -> PreTrainedModel:
+    """The model, with attention written out where it caps its scores (Gemma 2).
 
-
-def _file_hash(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+    torch's fused attention has no cap, and some versions of transformers choose it all the same and leave the cap out
+    without a word.
+    """
+    if getattr(hf.config, "attn_logit_softcapping", None) and hf.config._attn_implementation == "sdpa":
+        hf.set_attn_implementation("eager")
+    return hf
 
 
 def tensor_hash(tensors: Mapping[str, Tensor]) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from typing_extensions import assert_never
 
@@ -39,9 +39,13 @@ class Block:
 
 @dataclass(frozen=True)
 class Competition:
-    """What a TopK feature competes with: all features of its layer, read in blocks; `indices` are the encoder's own."""
+    """What a TopK or group-max feature competes with: all `width` features of its layer, read in blocks.
+
+    `indices` are the encoder's own.
+    """
 
     indices: tuple[int, ...]
+    width: int
     blocks: Callable[[], Iterator[Block]]
 
 
@@ -83,9 +87,10 @@ def activations(x: Float[Tensor, "... d_in"], encoder: Encoder) -> Float[Tensor,
     """The features' activations on what the transcoder reads, in the dtype of the encoder (float32).
 
     p = normalised(x) @ W_enc.T + b_enc, then the activation function: ReLU max(p, 0), JumpReLU p * (p > threshold),
-    TopK p where it is among the k largest of all the layer's features, or gated. TopK takes p from the same product as
-    its rivals, because a product with one feature's row alone rounds differently and could put the k-th feature on the
-    wrong side; exact ties all fire. Computed where the encoder is, given back where `x` is.
+    TopK p where it is among the k largest of all the layer's features, group-max where it is the largest of its group,
+    or gated. What competes takes p from the same product as its rivals, because a product with one feature's row alone
+    rounds differently and could put the k-th feature on the wrong side; exact ties all fire. Computed where the encoder
+    is, given back where `x` is.
     """
     prepared = encoder.input.prepared(x.to(encoder.W_enc.device, encoder.W_enc.dtype))
     if encoder.competition is None:
@@ -114,18 +119,17 @@ def gated(
     pre: Float[Tensor, "... k"],
     activation: Activation,
     threshold: Float[Tensor, "... k"] | None,
-    bar: Float[Tensor, "... 1"] | None,
+    bar: Float[Tensor, "... #k"] | None,
 ) -> Float[Tensor, "... k"]:
-    """The activation function. `bar` is the k-th largest pre-activation, where `pre` are not all of the layer's."""
+    """The activation function. `bar` is what wins the competition, where `pre` are not all of the layer's."""
     match activation.kind:
         case "relu":
             return pre.clamp(min=0)
         case "jumprelu":
             assert threshold is not None
             kept = pre > threshold
-        case "topk":
-            assert activation.k is not None
-            kept = pre >= (pre.topk(activation.k).values[..., -1:] if bar is None else bar)
+        case "topk" | "groupmax":
+            kept = _strength(pre, activation) >= (_bar(pre, activation) if bar is None else bar)
         case "gated":
             raise AssertionError("a gated layer has two pre-activations: `activated`")
         case _:
@@ -133,10 +137,11 @@ def gated(
     return (pre.clamp(min=0) if activation.rectified else pre).masked_fill(~kept, 0.0)
 
 
-def output_scale(
-    x: Float[Tensor, "... d_in"], normalisation: Normalisation | None
-) -> Float[Tensor, "..."] | float | None:
-    """What the decoder's output is multiplied with at each token, so an activation's change, too; None: with 1."""
+def output_scale(x: Float[Tensor, "... d_in"], normalisation: Normalisation | None) -> Float[Tensor, "..."] | None:
+    """What the decoder's output is multiplied with at each token, so an activation's change, too; None: with 1.
+
+    A factor that is the same at every token is in the decoder vectors already.
+    """
     if normalisation is None or not normalisation.undone:
         return None
     match normalisation.kind:
@@ -144,12 +149,19 @@ def output_scale(
             deviation: Tensor = x.std(-1)
             return deviation
         case "constant_norm":
-            length: Tensor = x.norm(dim=-1)
-            return length / x.shape[-1] ** 0.5
+            scale: Tensor = x.norm(dim=-1) / x.shape[-1] ** 0.5
+            return scale
         case "constant":
-            return 1 / normalisation.out_factor
+            return None
         case _:
             assert_never(normalisation.kind)
+
+
+def decoder_scale(normalisation: Normalisation | None) -> float:
+    """What the decoder vectors are multiplied with, at every token alike."""
+    if normalisation is None or not normalisation.undone or normalisation.kind != "constant":
+        return 1.0
+    return 1 / normalisation.factor
 
 
 def denormalised(
@@ -158,8 +170,8 @@ def denormalised(
     """The decoder's output in the scale of what was read."""
     scale = output_scale(x, normalisation)
     if normalisation is None or scale is None:
-        return output
-    scaled = output * (scale[..., None] if isinstance(scale, Tensor) else scale)
+        return output * decoder_scale(normalisation)
+    scaled = output * scale[..., None]
     return scaled + x.mean(-1, keepdim=True) if normalisation.kind == "layer_norm" else scaled
 
 
@@ -177,17 +189,56 @@ def _normalised(x: Float[Tensor, "... d_in"], normalisation: Normalisation) -> F
             assert_never(normalisation.kind)
 
 
+# --- competitions ---------------------------------------------------------------------------------------------
+
+
 def _competing(
     x: Float[Tensor, "n d_in"], competition: Competition, activation: Activation
-) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n 1"]]:
-    """Pre-activations of the competition's own features, and the k-th largest of the whole layer, in one pass."""
+) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n #k"]]:
+    """Pre-activations of the competition's own features, and what each needs to win, in one pass over the layer."""
     indices = torch.tensor(competition.indices, device=x.device, dtype=torch.long)
     own = x.new_empty(len(x), len(indices))
-    best = x.new_empty(len(x), 0)
+    best = _unbeaten(x, activation)
     for block in competition.blocks():
         pre = pre_activations(x @ block.encoder.W_enc.T.to(x.dtype), block.encoder)
         here = (indices >= block.start) & (indices < block.start + pre.shape[-1])
         own[:, here] = pre[:, indices[here] - block.start]
-        best = torch.cat([best, pre], dim=-1)
-        best = best.topk(min(activation.k or 0, best.shape[-1])).values
-    return own, best[:, -1:]
+        best = _beaten(best, _strength(pre, activation), block.start, competition.width, activation)
+    return own, best[:, -1:] if activation.kind == "topk" else best[:, _groups(indices, competition.width, activation)]
+
+
+def _strength(pre: Float[Tensor, "... k"], activation: Activation) -> Float[Tensor, "... k"]:
+    """What is compared."""
+    return pre.abs() if activation.signed else pre
+
+
+def _bar(pre: Float[Tensor, "... k"], activation: Activation) -> Float[Tensor, "... #k"]:
+    """What a feature needs to win, from all pre-activations of the layer."""
+    strength = _strength(pre, activation)
+    if activation.kind == "topk":
+        return strength.topk(activation.k or 0).values[..., -1:]
+    groups = strength.reshape(*strength.shape[:-1], activation.k or 1, -1)
+    bar: Tensor = groups.amax(-1, keepdim=True).expand_as(groups).flatten(-2)
+    return bar
+
+
+def _unbeaten(x: Float[Tensor, "n d_in"], activation: Activation) -> Float[Tensor, "n best"]:
+    """What the first block is compared with: nothing, or in every group nobody."""
+    groups = activation.k if activation.kind == "groupmax" else 0
+    return x.new_full((len(x), groups or 0), float("-inf"))
+
+
+def _beaten(
+    best: Float[Tensor, "n best"], strength: Float[Tensor, "n block"], start: int, width: int, activation: Activation
+) -> Float[Tensor, "n next"]:
+    """The k best so far, or the best of each group, after a block of features."""
+    if activation.kind == "topk":
+        best = torch.cat([best, strength], dim=-1)
+        return best.topk(min(activation.k or 0, best.shape[-1])).values
+    features = torch.arange(start, start + strength.shape[-1], device=best.device)
+    return best.scatter_reduce(-1, _groups(features, width, activation).expand_as(strength), strength, "amax")
+
+
+def _groups(features: Int[Tensor, " k"], width: int, activation: Activation) -> Int[Tensor, " k"]:
+    """The group of each feature: `activation.k` runs of equal length."""
+    return features // (width // (activation.k or 1))

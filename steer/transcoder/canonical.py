@@ -41,15 +41,22 @@ Kind = Literal["transcoder", "clt", "sae"]
 class Activation:
     """What turns a pre-activation p into an activation.
 
-    `relu` is max(p, 0); `jumprelu` keeps p above the feature's threshold; `topk` keeps the `k` largest of a position;
+    `relu` is max(p, 0); `jumprelu` keeps p above the feature's threshold; `topk` keeps the `k` largest of a position,
+    or, where `signed`, the k farthest from zero; `groupmax` keeps the largest of each of `k` equal runs of features;
     `gated` is max(p, 0) where a second pre-activation, with a bias of its own, is above zero. `rectified` says whether
     what a gate keeps is cut at zero too: not in circuit-tracer's layout (it differs only where a threshold is negative,
     or where fewer than k pre-activations are positive).
     """
 
-    kind: Literal["relu", "jumprelu", "topk", "gated"]
+    kind: Literal["relu", "jumprelu", "topk", "groupmax", "gated"]
     k: int | None = None
     rectified: bool = False
+    signed: bool = False
+
+    @property
+    def competes(self) -> bool:
+        """Whether a feature's activation depends on those of others."""
+        return self.kind in ("topk", "groupmax")
 
 
 @dataclass(frozen=True)
@@ -57,14 +64,13 @@ class Normalisation:
     """What is done to a token's input before anything else, and taken back from the output where `undone`.
 
     `layer_norm`: minus its mean, divided by its standard deviation (unbiased) + 1e-5; taken back: times the standard
-    deviation, plus the mean. `constant_norm`: scaled to length sqrt(d_in). `constant`: times `factor`; the output is
-    divided by `out_factor`.
+    deviation, plus the mean. `constant_norm`: scaled to length sqrt(d_in). `constant`: times `factor`, and the output
+    divided by it.
     """
 
     kind: Literal["layer_norm", "constant_norm", "constant"]
     undone: bool = True
     factor: float = 1.0
-    out_factor: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,8 @@ def _model_widths(layer: LayerLayout) -> str:
 
 
 def _activation(activation: Activation) -> str:
-    return activation.kind + (f", k = {activation.k}" if activation.k else "")
+    kind = "signed topk" if activation.signed else activation.kind
+    return kind + (f", k = {activation.k}" if activation.k else "")
 
 
 def _input(layer: LayerLayout) -> str:

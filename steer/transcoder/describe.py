@@ -56,7 +56,7 @@ def describe(
         index=index,
         reads=transcoders.reads,
         writes=transcoders.writes,
-        statistics=None if transcoders.statistics is None else transcoders.statistics.at(layer, index),
+        statistics=transcoders.statistics_at(layer, index),
         examples=tuple(transcoders.examples(layer, index)),
         promoted=_extreme(logits, count, token, largest=True),
         suppressed=_extreme(logits, count, token, largest=False),

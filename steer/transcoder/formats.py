@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -15,6 +11,7 @@ from torch import Tensor
 
 from steer.errors import TranscoderError
 from steer.transcoder.canonical import LayerLayout
+from steer.transcoder.containers.unpacked import unpacked
 from steer.transcoder.stored import Stored, mapped
 
 BLOCK_BYTES = 32 * 2**20  # float32 encoder or decoder rows held at a time where all of them are needed
@@ -37,8 +34,11 @@ class LayerFile:
         return self._float(stored, self._array(stored)[np.asarray(indices, dtype=np.intp)])
 
     def block(self, stored: Stored, start: int, stop: int) -> Tensor:
-        """The rows [start, stop) of a tensor."""
-        return self._float(stored, self._array(stored)[start:stop])
+        """The rows [start, stop) of a tensor; where they can be used as they are stored, the file's own memory."""
+        array = self._array(stored)[start:stop]
+        if stored.dtype == "F32" and self.device.type == "cpu" and array.flags.aligned:
+            return torch.from_numpy(array)
+        return self._float(stored, array)
 
     def whole(self, stored: Stored) -> Tensor:
         """All of a tensor: for vectors, and for W_skip."""
@@ -84,11 +84,6 @@ class LayerFile:
 
 
 def _unpacked(file: Path, member: str | None) -> np.ndarray:
-    """A compressed member's bytes, unpacked once into a file without a name, and mapped from there."""
-    with ZipFile(file) as archive, archive.open(str(member)) as packed, tempfile.TemporaryFile() as plain:
-        try:
-            shutil.copyfileobj(packed, plain, 2**20)
-        except (BadZipFile, zlib.error, EOFError) as error:
-            raise TranscoderError(f"{file}: {member} is damaged: {error}") from error
-        plain.flush()
-        return np.memmap(plain, np.uint8, "r")  # the mapping keeps the file's space after it is closed
+    """The bytes of what is compressed, unpacked once and mapped."""
+    with unpacked(file, str(member)) as plain:
+        return np.memmap(plain, np.uint8, "c")  # the mapping keeps the file's space after it is closed

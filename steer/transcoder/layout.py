@@ -24,6 +24,7 @@ from steer.transcoder.layouts import (
     openai,
     saelens,
     sparsify,
+    sparsify_2024,
 )
 
 PUBLISHERS: Mapping[TranscoderFormat, ModuleType] = {
@@ -31,6 +32,7 @@ PUBLISHERS: Mapping[TranscoderFormat, ModuleType] = {
     "circuit-tracer-clt": circuit_tracer_clt,
     "saelens": saelens,
     "sparsify": sparsify,
+    "sparsify-2024": sparsify_2024,
     "gemma-scope": gemma_scope,
     "gemma-scope-2": gemma_scope_2,
     "dictionary-learning": dictionary_learning,

@@ -8,7 +8,6 @@ that holds these files and nothing else: the same request finds the same folder,
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -20,13 +19,19 @@ from typing import Any
 import yaml
 
 from steer.errors import TranscoderError
+from steer.files import cache_folder
 from steer.model.location import folder_of as model_folder
 from steer.model.location import is_hub_id
 from steer.transcoder.registry import Release, release_of, require_release
 
 FACTS = ("config.yaml", "config.json", "cfg.json", "statistics.safetensors", "examples.json*")
-CONFIGS = ("*config.json", "*cfg.json", "*hyperparams.json")  # beside them may lie a JSON file for every feature
-WEIGHTS = ("*.safetensors", "*.npz", "*.pt")  # a .pt is read without running what its pickle holds
+CONFIGS = (  # beside them may lie a JSON file for every feature
+    "*config.json",
+    "*cfg.json",
+    "*hyperparams.json",
+    "*activation_scaler.json",
+)
+WEIGHTS = ("*.safetensors", "*.npz", "*.pt", "*blocks.*.pkl", "*blocks.*.pkl.gz")  # a pickle is read, never run
 OF_A_LAYER = (
     "*layer_{}.*",
     "*layer_{}/*",
@@ -216,7 +221,7 @@ def _view(source: Source, snapshot: Path, links: Mapping[str, Path]) -> Path:
     content = "\n".join(f"{file} {target.resolve()}" for file, target in sorted(links.items()))
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     owner, name = source.repository.split("/", 1)
-    folder = _cache() / f"{owner}--{name}@{snapshot.name}" / digest / name
+    folder = cache_folder() / "transcoders" / f"{owner}--{name}@{snapshot.name}" / digest / name
     try:
         for file, target in links.items():
             _link(folder / file, target)
@@ -234,8 +239,3 @@ def _link(link: Path, target: Path) -> None:
     link.unlink(missing_ok=True)  # one whose target is gone
     with suppress(FileExistsError):  # another process was faster
         link.symlink_to(target)
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "steer" / "transcoders"

@@ -17,7 +17,8 @@ CONTEXT = 12  # tokens of an example shown on each side of its peak
 def describe_features(written: Sequence[str], model: str, transcoders: Path, examples: int) -> Iterator[str]:
     """A description of each feature, however written. UsageError for other text, TranscoderError for what is not."""
     places = [_feature(text) for text in written]
-    language_model, opened = LanguageModel.load(model), Transcoders.open(transcoders)
+    language_model = LanguageModel.load(model)
+    opened = Transcoders.open(transcoders, model=language_model.folder)
     gain, unembedding = language_model.final_gain(), language_model.unembedding()
     for layer, index in places:
         described = describe(opened, layer, index, gain, unembedding, language_model.tokens.token)
@@ -34,7 +35,7 @@ def _feature(text: str) -> tuple[int, int]:
 def _lines(feature: Description, examples: int) -> Iterator[str]:
     yield f"feature {feature.layer}/{feature.index}  (reads {feature.reads}, writes {feature.writes})"
     if feature.statistics is None:
-        yield "  no statistics beside the weights"
+        yield "  no statistics (`steer gate` measures them)"
     else:
         s = feature.statistics
         yield f"  largest activation {s.max_act:.3f}, mean {s.mean:.5f}, density {s.density:.3%}"

@@ -21,7 +21,8 @@ class Stored:
 
     Element [i, j] is `i * strides[0] + j * strides[1]` elements behind `start`: a matrix whose features are columns is
     read as its transpose, and rows are features everywhere. `dtype` is safetensors' name for it. Where `member` is
-    set, the tensor is compressed, and its bytes are counted in that member of the zip file.
+    set, the tensor is compressed, and its bytes are counted in that member of the zip file, or in what the gzip file
+    holds.
     """
 
     file: Path
@@ -77,7 +78,7 @@ def steps(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def mapped(file: Path) -> np.ndarray:
     """The bytes of a file, mapped into memory: only what is looked at is read, and it can be dropped again."""
-    return np.memmap(file, np.uint8, "r")
+    return np.memmap(file, np.uint8, "c")  # torch wants it writable; what is written stays in this process
 
 
 def values(stored: Stored) -> np.ndarray:

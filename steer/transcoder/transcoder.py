@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +21,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from steer.digests import sha256_of
-from steer.errors import TranscoderError
+from steer.errors import RunError, TranscoderError
 from steer.experiment.spec import TranscoderFormat
+from steer.model.hashes import model_hash
 from steer.transcoder.arithmetic import (
     Block,
     Competition,
     Encoder,
     Input,
     activated,
+    decoder_scale,
     denormalised,
     gated,
     output_scale,
@@ -36,9 +38,12 @@ from steer.transcoder.arithmetic import (
 )
 from steer.transcoder.canonical import Layout
 from steer.transcoder.formats import LayerFile
+from steer.transcoder.hashes import layer_hash
 from steer.transcoder.layout import layout, require_feature
+from steer.transcoder.measured import statistics_of
 
 HEADS = "attn.hook_z"
+HELD = 2**31  # bytes of encoder rows that are kept in memory where features compete; what is past them is read again
 
 
 @dataclass(frozen=True)
@@ -52,17 +57,34 @@ class FeatureStatistics:
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Largest and mean activation and share of positions where it fires, per feature, and |W_dec[f]|."""
+class Measured:
+    """One statistic as `steer gate` measured it, by layer; a layer's file is read when the layer is asked for."""
 
-    max_act: Float[Tensor, "n_layers d_transcoder"]
-    mean: Float[Tensor, "n_layers d_transcoder"]
-    density: Float[Tensor, "n_layers d_transcoder"]
-    decoder_norm: Float[Tensor, "n_layers d_transcoder"]
+    name: str
+    of: Callable[[int], Mapping[str, Tensor]]
+
+    def __getitem__(self, layer: int) -> Float[Tensor, " d_transcoder"]:
+        return self.of(layer)[self.name]
+
+
+ByLayer = Float[Tensor, "n_layers d_transcoder"] | Measured
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Largest and mean activation and share of positions where it fires, per feature, and |W_dec[f]|; by layer.
+
+    Measured ones raise RunError, naming the command, for a layer that was not measured.
+    """
+
+    max_act: ByLayer
+    mean: ByLayer
+    density: ByLayer
+    decoder_norm: ByLayer
 
     def at(self, layer: int, index: int) -> FeatureStatistics:
         """One feature's statistics as plain numbers."""
-        return FeatureStatistics(*(float(getattr(self, field.name)[layer, index]) for field in fields(self)))
+        return FeatureStatistics(*(float(getattr(self, field.name)[layer][index]) for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -78,11 +100,14 @@ class Transcoders:
     """A set of transcoders by layer, or of SAEs.
 
     `reads` and `writes` name the hook points of a block; a feature's change is added to `writes`. `layers` are those
-    that have features here (a set may be held in part), `n_layers` counts up to the last that is written to.
+    that have features here (a set may be held in part), `n_layers` counts up to the last that is written to. `model` is
+    the folder of the model that they are used with: where the set brings no statistics, what `steer gate` measured of
+    the two counts.
     """
 
-    def __init__(self, layout: Layout, device: str | torch.device = "cpu") -> None:
+    def __init__(self, layout: Layout, device: str | torch.device = "cpu", model: Path | None = None) -> None:
         self.layout = layout
+        self.model = model
         self.name = layout.name
         self.format = layout.format
         self.kind = layout.kind
@@ -95,6 +120,9 @@ class Transcoders:
         self.device = torch.device(device)
         self._files: dict[int, LayerFile] = {}
         self._norms: dict[int, Tensor] = {}
+        self._held: dict[tuple[int, int], Block] = {}
+        self._room = HELD
+        self._statistics: dict[int, Mapping[str, Tensor]] = {}
 
     @classmethod
     def open(
@@ -104,9 +132,10 @@ class Transcoders:
         format: TranscoderFormat | None = None,
         reads: str | None = None,
         writes: str | None = None,
+        model: Path | None = None,
     ) -> Transcoders:
         """The transcoders in a folder; reads headers only. Raises TranscoderError."""
-        return cls(layout(folder, format, reads, writes), device)
+        return cls(layout(folder, format, reads, writes), device, model)
 
     @property
     def mlp_out(self) -> str:
@@ -124,8 +153,8 @@ class Transcoders:
     def encoder(self, layer: int, indices: Sequence[int]) -> Encoder:
         """What decides the activations of the given features, in the given order."""
         file = self._rows(layer, indices)
-        topk = file.layout.activation.kind == "topk"
-        competition = Competition(tuple(indices), lambda: self._blocks(layer)) if topk else None
+        rivals = Competition(tuple(indices), file.layout.width, lambda: self._rivals(layer))
+        competition = rivals if file.layout.activation.competes else None
         scale = self._lengths(layer, indices) if file.layout.rescaled else None
         return self._encoder(file, file.rows(file.layout.W_enc, indices), indices, scale, competition)
 
@@ -136,7 +165,8 @@ class Transcoders:
         """
         file = self._rows(layer, indices)
         rows = file.rows(file.layout.W_dec, indices)
-        return rows / _length(rows)[:, None] if file.layout.rescaled else rows
+        rows = rows / _length(rows)[:, None] if file.layout.rescaled else rows
+        return rows * decoder_scale(file.layout.normalisation)
 
     def direct(self, layer: int, indices: Sequence[int]) -> Float[Tensor, "k d_model"]:
         """All that one unit of each feature adds to the residual stream, over the layers that it writes to.
@@ -148,7 +178,7 @@ class Transcoders:
         rows = self.decoder(layer, indices)
         return rows.sum(1) if rows.dim() == 3 else rows
 
-    def output_scale(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "..."] | float | None:
+    def output_scale(self, layer: int, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "..."] | None:
         """What a change is multiplied with at each token before it is written; None where that is 1 everywhere."""
         return output_scale(x, self._rows(layer, ()).layout.normalisation)
 
@@ -156,7 +186,7 @@ class Transcoders:
         """The activations of every feature of a layer; for one feature `activations` gives the same number."""
         file = self._rows(layer, ())
         prepared = self._input(file).prepared(x.to(self.device).float())
-        if file.layout.activation.kind != "topk":
+        if not file.layout.activation.competes:
             parts = (activated(prepared @ block.encoder.W_enc.T, block.encoder) for block in self._blocks(layer))
             return torch.cat(list(parts), dim=-1)
         blocks = self._blocks(layer)
@@ -173,24 +203,55 @@ class Transcoders:
 
         For a CLT, `activations` has those of every layer up to this one, by layer.
         """
-        file = self._rows(layer, ())
-        b_dec, skip = file.maybe(file.layout.b_dec), file.maybe(file.layout.W_skip)
         sources = activations if isinstance(activations, Mapping) else {layer: activations}
         if missing := [source for source in range(layer) if self.kind == "clt" and source not in sources]:
             lacking = ", ".join(map(str, missing))
             raise TranscoderError(f"{self.name}: layer {layer} is written to by all before it; not given: {lacking}")
+        return self.finished(layer, [self.written(one, values, layer) for one, values in sources.items()], x)
+
+    def written(
+        self, source: int, activations: Float[Tensor, "n d_transcoder"], layer: int
+    ) -> Float[Tensor, "n d_model"]:
+        """What the features of the layer `source` write to `layer`, before biases, skip term and scale."""
+        output = torch.zeros(len(activations), self.d_model, device=self.device)
+        for part in self._rows(source, ()).blocks():
+            output = output + activations[:, part] @ self._decoder_block(source, part, layer)
+        return output
+
+    def finished(
+        self, layer: int, parts: Sequence[Float[Tensor, "n d_model"]], x: Float[Tensor, "n d_in"]
+    ) -> Float[Tensor, "n d_model"]:
+        """What the transcoder says that is written to a layer, from what each source writes there."""
+        file = self._rows(layer, ())
+        b_dec, skip = file.maybe(file.layout.b_dec), file.maybe(file.layout.W_skip)
         output = torch.zeros(len(x), self.d_model, device=self.device) if b_dec is None else b_dec.expand(len(x), -1)
-        for source, values in sources.items():
-            for part in self._rows(source, ()).blocks():
-                output = output + values[:, part] @ self._decoder_block(source, part, layer)
+        for part in parts:
+            output = output + part
         output = denormalised(output, x.float(), file.layout.normalisation)
         return output if skip is None else output + x @ skip
 
+    def decoder_norms(self, layer: int) -> Float[Tensor, " d_transcoder"]:
+        """The length of what one unit of each feature writes, over all layers that it writes to."""
+        stored, lengths = self._rows(layer, ()).layout, self._all_lengths(layer)
+        lengths = torch.ones_like(lengths) if stored.rescaled else lengths
+        return decoder_scale(stored.normalisation) * (lengths if lengths.dim() == 1 else _length(lengths))
+
     @cached_property
     def statistics(self) -> Statistics | None:
-        """Per-feature statistics, if a `statistics.safetensors` lies beside the weights. Raises TranscoderError."""
-        path = self.layout.statistics
-        return None if path is None else _statistics(path, 1 + self.layers[-1], max(self.widths.values()))
+        """Those of the `statistics.safetensors` beside the weights, or else what the gate measured on `model`.
+
+        None where neither can be: there is no such file and no model. Raises TranscoderError.
+        """
+        if self.layout.statistics is not None:
+            return _statistics(self.layout.statistics, 1 + self.layers[-1], max(self.widths.values()))
+        if self.model is None:
+            return None
+        return Statistics(*(Measured(field.name, self._measured) for field in fields(Statistics)))
+
+    def statistics_at(self, layer: int, index: int) -> FeatureStatistics | None:
+        """A feature's statistics; None where nobody has measured its layer."""
+        known = self.layout.statistics is not None or self._kept(layer) is not None
+        return self.statistics.at(layer, index) if self.statistics is not None and known else None
 
     def examples(self, layer: int, index: int) -> list[Example]:
         """The feature's top activating examples, strongest first; empty where none are stored."""
@@ -209,7 +270,10 @@ class Transcoders:
 
     def statistics_hash(self) -> str | None:
         """SHA-256 (hex) of the statistics, which units and matched controls rest on; None where there are none."""
-        return None if self.layout.statistics is None else sha256_of(self.layout.statistics)
+        if self.layout.statistics is not None:
+            return sha256_of(self.layout.statistics)
+        kept = [sha256_of(file) for layer in self.layers if (file := self._kept(layer)) is not None]
+        return hashlib.sha256("\n".join(kept).encode()).hexdigest() if kept else None
 
     @cached_property
     def _weight_hash(self) -> str:
@@ -226,6 +290,25 @@ class Transcoders:
             return dict(json.loads(content))
         except (OSError, EOFError, ValueError) as error:
             raise TranscoderError(f"{path}: not the examples of a transcoder: {error}") from error
+
+    def _kept(self, layer: int) -> Path | None:
+        """The file of what the gate measured of a layer on the model; None where it did not."""
+        if self.model is None:
+            return None
+        file = statistics_of(model_hash(self.model), layer_hash(self.layout, layer))
+        return file if file.is_file() else None
+
+    def _measured(self, layer: int) -> Mapping[str, Tensor]:
+        if layer not in self._statistics:
+            file = self._kept(layer)
+            if file is None:
+                raise RunError(
+                    f"{self.name} brings no statistics.safetensors, and on this model those of layer {layer} were not"
+                    " measured: `steer gate` with this experiment file does it (for unit max_act alone, `max_act:` on"
+                    " the feature will do)"
+                )
+            self._statistics[layer] = _of_a_layer(file, self.widths[layer])
+        return self._statistics[layer]
 
     def _rows(self, layer: int, indices: Sequence[int]) -> LayerFile:
         for index in indices or (0,):
@@ -260,12 +343,24 @@ class Transcoders:
         )
 
     def _blocks(self, layer: int) -> Iterator[Block]:
+        return (self._block(layer, part) for part in self._rows(layer, ()).blocks())
+
+    def _block(self, layer: int, part: slice) -> Block:
         file = self._rows(layer, ())
-        for part in file.blocks():
-            indices = range(part.start, part.stop)
-            scale = self._all_lengths(layer)[part] if file.layout.rescaled else None
-            W_enc = file.block(file.layout.W_enc, part.start, part.stop)
-            yield Block(part.start, self._encoder(file, W_enc, indices, scale))
+        scale = self._all_lengths(layer)[part] if file.layout.rescaled else None
+        W_enc = file.block(file.layout.W_enc, part.start, part.stop)
+        return Block(part.start, self._encoder(file, W_enc, range(part.start, part.stop), scale))
+
+    def _rivals(self, layer: int) -> Iterator[Block]:
+        """All features of a layer where they compete: every generated token asks for them, so HELD bytes are kept."""
+        for part in self._rows(layer, ()).blocks():
+            place = layer, part.start
+            block = self._held.get(place) or self._block(layer, part)
+            size = block.encoder.W_enc.nbytes
+            if place not in self._held and size <= self._room:
+                self._held[place] = block
+                self._room -= size
+            yield block
 
     def _decoder_block(self, source: int, part: slice, layer: int) -> Float[Tensor, "block d_model"]:
         """What a run of features of the layer `source` writes to `layer`."""
@@ -294,14 +389,27 @@ def _length(rows: Float[Tensor, "k d_model"]) -> Float[Tensor, " k"]:
 
 def _statistics(path: Path, n_layers: int, width: int) -> Statistics:
     """A set held in part may come with the statistics of all its layers."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {field.name: file.get_tensor(field.name).float() for field in fields(Statistics)}
-    except (SafetensorError, OSError) as error:
-        names = ", ".join(field.name for field in fields(Statistics))
-        raise TranscoderError(f"{path}: not the statistics of a transcoder ({names}): {error}") from error
+    tensors = _tensors(path)
     for name, tensor in tensors.items():
         if tensor.dim() != 2 or tensor.shape[0] < n_layers or tensor.shape[1] != width:
             found = f"{path}: {name} is {list(tensor.shape)}"
             raise TranscoderError(f"{found}, expected [n_layers d_transcoder] {[n_layers, width]}")
     return Statistics(**tensors)
+
+
+def _of_a_layer(path: Path, width: int) -> Mapping[str, Tensor]:
+    """What the gate keeps: the same tensors with one layer."""
+    tensors = _tensors(path)
+    for name, tensor in tensors.items():
+        if tensor.shape != (1, width):
+            raise TranscoderError(f"{path}: {name} is {list(tensor.shape)}, expected {[1, width]}")
+    return {name: tensor[0] for name, tensor in tensors.items()}
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {field.name: file.get_tensor(field.name).float() for field in fields(Statistics)}
+    except (SafetensorError, OSError) as error:
+        names = ", ".join(field.name for field in fields(Statistics))
+        raise TranscoderError(f"{path}: not the statistics of a transcoder ({names}): {error}") from error

@@ -111,6 +111,10 @@ def test_text_cells_cannot_be_formulas(text: str) -> None:
     assert cell == "'" + text.replace("\r", "\\r")
 
 
+def test_a_cell_with_a_nul_is_written_so_that_every_python_reads_it() -> None:
+    assert csv_text(pd.DataFrame({"label": ["a\0b"]})) == "label\na\\0b\n"
+
+
 def test_numbers_and_plain_text_stay_as_they_are_in_csv() -> None:
     frame = pd.DataFrame({"name": ["it's - fine"], "effect": [-0.25], "p_value": [float("nan")], "n": [3]})
     assert csv_text(frame) == "name,effect,p_value,n\nit's - fine,-0.25,,3\n"

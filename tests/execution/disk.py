@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pathlib
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ import pytest
 
 WRITING = ("open", "write", "fsync", "replace", "rename", "mkdir", "symlink", "truncate", "ftruncate", "unlink")
 TIDYING = ("unlink", "ftruncate")  # what follows a refusal: its own refusal changes nothing
+OF_PATHS = tuple(
+    filter(None, [getattr(pathlib, "_NormalAccessor", None)])
+)  # 3.10's paths have their own names for them
 ERRORS = (errno.ENOSPC, errno.EROFS, errno.EIO, errno.EDQUOT)
 
 
@@ -54,5 +58,8 @@ def on(disk: Disk) -> Iterator[None]:
     """Inside, the process writes through the disk."""
     with pytest.MonkeyPatch.context() as patch:
         for name in WRITING:
-            patch.setattr(os, name, lambda *a, name=name, **k: disk.call(name, *a, **k))
+            through = staticmethod(lambda *a, name=name, **k: disk.call(name, *a, **k))
+            for owner in (os, *OF_PATHS):
+                if getattr(owner, name, None) is disk.real[name]:
+                    patch.setattr(owner, name, through)
         yield

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from steer.execution.passes import Engine, Steered, Text, steered_pass, unedited_pass
 from steer.intervention.rows import ConflictError, Row
 from steer.intervention.watch import Watch
@@ -30,16 +28,24 @@ class Compared:
 
 
 def run_rows(
-    world: World, rows: Sequence[Row], ids: Sequence[tuple[int, ...]], steps: int = 0, sampling: Sampling | None = None
+    world: World,
+    rows: Sequence[Row],
+    ids: Sequence[tuple[int, ...]],
+    steps: int = 0,
+    sampling: Sampling | None = None,
+    shortcuts: bool = True,
 ) -> Steered:
     """Rows as one batch, with logits at every column of the prompt, and `steps` greedy tokens or others."""
-    engine = Engine(world.model, world.transcoders)
-    text = Text.of(ids, [()] * len(ids), world.model.tokens.pad_id, world.model.device)
-    columns = torch.arange(text.layout.width, device=world.model.device)
+    engine = Engine(world.model, world.transcoders, shortcuts)
+    distinct = list(dict.fromkeys(ids))
+    once, text = (
+        Text.of(some, [()] * len(some), world.model.tokens.pad_id, world.model.device) for some in (distinct, ids)
+    )
     unwatched = Watch((), world.transcoders, len(ids), 0, world.model.device)
-    _, reference = unedited_pass(engine, text, engine.wanted(rows), unwatched, columns)
+    known = unedited_pass(engine, once, rows, unwatched, range(text.layout.width))
+    text_of = [distinct.index(one) for one in ids]
     sampling = sampling or (Sampling(steps) if steps else None)
-    return steered_pass(engine, ids, text, rows, reference, unwatched, columns, sampling, [0] * len(ids))
+    return steered_pass(engine, ids, text, text_of, known, rows, unwatched, sampling, [0] * len(ids))
 
 
 def compare(world: World, oracle: Oracle, rng: random.Random, rows: int) -> Compared:

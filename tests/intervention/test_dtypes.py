@@ -70,7 +70,7 @@ def around(world: World, edited: Row, points: tuple[str, ...]) -> Around:
     ids = torch.tensor([world.model.tokens.encode(TEXT).ids])
     width = ids.shape[1]
     layout, model = Layout((width,), width, width), world.model
-    editing = Editing([edited], layout, world.transcoders, Reference(), model.devices, model.device)
+    editing = Editing([edited], layout, world.transcoders, Reference(), torch.tensor([0]), model.devices, model.device)
     seen: list[dict[str, Tensor]] = [{}, {}]
 
     def looking(store: dict[str, Tensor]) -> list[tuple[str, Any]]:

@@ -125,7 +125,7 @@ def test_relative_norm_of_a_clt_s_edit_is_that_of_the_layer_where_it_is_largest(
     streams: list[Tensor] = []
     ends = [(f"blocks.{layer}.hook_resid_post", lambda x, hook: streams.append(x[0, 2].double())) for layer in range(3)]
     with world.model.hooked(ends):  # type: ignore[arg-type]
-        done = run_rows(world, rows, [ids])
+        done = run_rows(world, rows, [ids], shortcuts=False)
     changes = 1.5 * release.formula.rows(0)[3]
     after = streams[-N_LAYERS:]
     shares = [float(c.norm() / (x - c).norm()) for c, x in zip(changes, after, strict=True)]

@@ -266,6 +266,62 @@ def test_logits_are_computed_where_asked_and_at_the_end_otherwise(tiny_model: Ti
     assert everywhere.dtype == torch.float32
 
 
+# --- part of a model ---
+
+SLIDING = ("gemma2", "gemma3", "mistral")
+WITHOUT_EXPERTS = [name for name in tiny.ARCHITECTURES if name != "mixtral"]
+
+
+@pytest.mark.parametrize("architecture", WITHOUT_EXPERTS)
+@pytest.mark.parametrize("middle", [1, 2, 3])
+def test_lower_and_upper_blocks_one_after_the_other_are_the_whole_model(
+    tiny_model: Tiny, architecture: str, middle: int
+) -> None:
+    model, mask, streams = tiny_model(architecture), torch.ones_like(IDS, dtype=torch.bool), []
+    assert model.resumable
+    leaving = [(f"blocks.{middle - 1}.hook_resid_post", lambda x, hook: streams.append(x))]
+    whole, nowhere = logits_of(model), torch.tensor([], dtype=torch.long)
+    with torch.no_grad():
+        with model.running(range(middle)), model.hooked(leaving):
+            model.forward_pass(IDS, mask, logits_at=nowhere)
+        with model.running(range(middle, model.n_layers), streams[0]):
+            upper = model.forward_pass(torch.zeros_like(IDS), mask, logits_at=torch.arange(IDS.shape[1]))
+    torch.testing.assert_close(upper, whole, atol=1e-5, rtol=1e-5)
+    assert torch.equal(logits_of(model), whole)  # no trace is left
+
+
+@pytest.mark.parametrize("architecture", WITHOUT_EXPERTS)
+def test_the_last_mlp_is_needed_only_where_logits_are(tiny_model: Tiny, architecture: str) -> None:
+    model, mask, at = tiny_model(architecture), torch.ones_like(IDS, dtype=torch.bool), torch.tensor([2, 5])
+    with torch.no_grad(), model.answering_at(at):
+        some = model.forward_pass(IDS, mask, logits_at=at)
+    torch.testing.assert_close(some, logits_of(model)[:, at], atol=1e-5, rtol=1e-5)
+
+
+def test_routed_experts_do_not_resume(tiny_model: Tiny) -> None:
+    assert not tiny_model("mixtral").resumable
+
+
+@pytest.mark.parametrize("architecture", [name for name in WITHOUT_EXPERTS if name not in SLIDING])
+def test_rows_and_columns_of_a_cache_go_on_from_there(tiny_model: Tiny, architecture: str) -> None:
+    model = tiny_model(architecture)
+    ids, mask = padded(rows(model), model.tokens.pad_id)
+    chosen, start = torch.tensor([2, 0, 2]), 9
+    with torch.no_grad():
+        whole = model.new_cache(0)
+        expected = model.forward_pass(ids, mask, whole)[chosen]
+        part = whole.taken(chosen, slice(0, start), ids.shape[1] - start)
+        assert whole.divisible and part.get_seq_length() == start
+        again = model.forward_pass(ids[chosen, start:], mask[chosen], part)
+    torch.testing.assert_close(again, expected, atol=1e-4, rtol=1e-4)
+    back = whole.taken(chosen, slice(0, ids.shape[1]), 4, range(model.n_layers))
+    back.put(torch.tensor([1]), start, part.taken(torch.tensor([0]), slice(start, ids.shape[1]), 0), [1])
+    torch.testing.assert_close(
+        back.layers[1].keys[1, :, start:], whole.layers[1].keys[2, :, start:], atol=1e-4, rtol=1e-4
+    )
+    assert torch.equal(back.layers[1].keys[1, :, :start], whole.layers[1].keys[0, :, :start])
+
+
 # --- architectures and files ---
 
 
@@ -407,6 +463,32 @@ def test_without_patterns_attention_is_the_models_own_fast_one(tiny_model: Tiny,
     model = tiny_model(architecture)
     assert model.hf.config._attn_implementation == ("eager" if architecture == "gemma2" else "sdpa")
     assert not any(name.endswith("hook_pattern") for name in model.hook_dict)
+
+
+@pytest.mark.parametrize("patterns", [False, True])
+def test_a_cap_on_attention_scores_is_kept_whatever_attention_the_model_came_with(
+    tokens: Tokens, patterns: bool
+) -> None:
+    expected, uncapped = (written_out(cap).logits for cap in (0.5, 1e6))
+    model = LanguageModel.wrap(capped(0.5), tokens, patterns)
+    torch.testing.assert_close(logits_of(model), expected, atol=1e-4, rtol=1e-4)
+    assert float((expected - uncapped).abs().max()) > 0.1
+
+
+def capped(cap: float) -> transformers.PreTrainedModel:
+    """A tiny Gemma 2 whose scores are squeezed together."""
+    hf = tiny.hf_model("gemma2")
+    hf.config.attn_logit_softcapping = cap
+    for layer in hf.model.layers:
+        layer.self_attn.attn_logit_softcapping = cap
+    return hf
+
+
+def written_out(cap: float) -> Any:
+    hf = capped(cap)
+    hf.set_attn_implementation("eager")
+    with torch.no_grad():
+        return hf(IDS)
 
 
 @pytest.fixture

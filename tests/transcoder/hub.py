@@ -13,7 +13,7 @@ from huggingface_hub import constants
 def use(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Path:
     """Makes a folder the cache of this test, and another the place of what is made of it."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folder / "hub"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setenv("STEER_CACHE", str(folder / "cache"))
     return folder / "hub"
 
 

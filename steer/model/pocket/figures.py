@@ -19,11 +19,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
+from steer.model.explained import Sums
 from steer.model.pocket.batches import encoded
 from steer.model.pocket.corpus.mixture import reference_text
 from steer.model.pocket.pretraining import held_out_loss
 from steer.model.pocket.recipe import Recipe
-from steer.model.pocket.transcoders import Mlp, mlp_traffic
+from steer.model.pocket.transcoders import mlp_traffic
 
 EXAMPLES = 8
 BEFORE, AFTER = 10, 4
@@ -38,38 +39,6 @@ def activations(weights: Weights, read: Tensor) -> Tensor:
 
 def decoded(weights: Weights, activation: Tensor) -> Tensor:
     return activation @ weights["W_dec"] + weights["b_dec"]
-
-
-@dataclass
-class Sums:
-    """Running totals of one layer; `[d_transcoder]` each, and the two halves of the unexplained variance."""
-
-    largest: Tensor
-    total: Tensor
-    fired: Tensor
-    tokens: int = 0
-    error: float = 0.0
-    written: float = 0.0
-    written_sum: Tensor | float = 0.0
-
-    def add(self, weights: Weights, seen: Mlp) -> Tensor:
-        activation = activations(weights, seen.read)
-        self.largest = torch.maximum(self.largest, activation.amax(0))
-        self.total += activation.sum(0).double()
-        self.fired += (activation > 0).sum(0)
-        self.tokens += len(activation)
-        self.error += float(((seen.wrote - decoded(weights, activation)) ** 2).sum())
-        self.written += float((seen.wrote**2).sum())
-        self.written_sum = self.written_sum + seen.wrote.double().sum(0)
-        return activation
-
-    def unexplained(self) -> float:
-        """Error over variance, `sum (y - yhat)^2 / sum (y - mean y)^2`."""
-        return self.error / (self.written - float((torch.as_tensor(self.written_sum) ** 2).sum()) / self.tokens)
-
-
-def empty(width: int) -> Sums:
-    return Sums(torch.zeros(width), torch.zeros(width, dtype=torch.float64), torch.zeros(width, dtype=torch.int64))
 
 
 @dataclass
@@ -110,11 +79,13 @@ def padded_batches(rows: list[list[int]], pad: int, size: int = 64) -> Iterator[
 def surveyed(model: LlamaForCausalLM, layers: list[Weights], rows: list[list[int]]) -> tuple[list[Sums], list[Peaks]]:
     """One pass over the reference text."""
     width = len(layers[0]["b_enc"])
-    sums, peaks = [empty(width) for _ in layers], [no_peaks(width) for _ in layers]
+    sums, peaks = [Sums.empty(width) for _ in layers], [no_peaks(width) for _ in layers]
     for start, ids in padded_batches(rows, model.config.pad_token_id):
         where = places(ids, start, model.config.pad_token_id)
         for weights, total, top, seen in zip(layers, sums, peaks, mlp_traffic(model, ids), strict=True):
-            top.add(total.add(weights, seen), *where)
+            activation = activations(weights, seen.read)
+            total.add(activation, seen.wrote, decoded(weights, activation))
+            top.add(activation, *where)
     return sums, peaks
 
 
@@ -122,8 +93,8 @@ def statistics(layers: list[Weights], sums: list[Sums]) -> Weights:
     """Largest, mean, density (share of tokens where it fires), decoder norm: `[layer d_transcoder]` each, float32."""
     return {
         "max_act": torch.stack([each.largest for each in sums]),
-        "mean": torch.stack([(each.total / each.tokens).float() for each in sums]),
-        "density": torch.stack([each.fired.float() / each.tokens for each in sums]),
+        "mean": torch.stack([each.mean() for each in sums]),
+        "density": torch.stack([each.density() for each in sums]),
         "decoder_norm": torch.stack([weights["W_dec"].norm(dim=1) for weights in layers]),
     }
 
@@ -158,8 +129,8 @@ def report(
         {
             "layer": layer,
             "unexplained_variance": round(each.unexplained(), 5),
-            "mean_l0": round(float(each.fired.sum()) / each.tokens, 2),
-            "dead_share": round(float((each.fired == 0).float().mean()), 4),
+            "mean_l0": round(each.l0(), 2),
+            "dead_share": round(each.dead(), 4),
         }
         for layer, each in enumerate(sums)
     ]

@@ -1,7 +1,7 @@
 """Dunefsky's GPT-2 transcoders (pchlenski/gpt2-transcoders; Dunefsky et al. 2024, arXiv:2406.11944).
 
-`final_sparse_autoencoder_gpt2-small_blocks.{L}.ln2.hook_normalized_24576.pt`: {"cfg", "state_dict"} with W_enc [d F],
-b_enc [F], W_dec [F d], b_dec [d] (subtracted from the input) and b_dec_out [d]:
+`final_sparse_autoencoder_gpt2-small_blocks.{L}.ln2.hook_normalized_24576.pt`, `.pkl` or `.pkl.gz`: {"cfg",
+"state_dict"} with W_enc [d F], b_enc [F], W_dec [F d], b_dec [d] (subtracted from the input) and b_dec_out [d]:
 
     a = max((x - b_dec) @ W_enc + b_enc, 0),  out = a @ W_dec + b_dec_out
 
@@ -20,9 +20,9 @@ from steer.transcoder.containers.torch_file import saved, tensors
 from steer.transcoder.found import Found, in_path, one_a_layer
 from steer.transcoder.stored import require_keys
 
-FILE = r"final_sparse_autoencoder_[^/]*blocks\.(\d+)\.([a-z0-9_.]+?)_\d+\.pt"
+FILE = r"final_sparse_autoencoder_[^/]*blocks\.(\d+)\.([a-z0-9_.]+?)_\d+\.(?:pt|pkl(?:\.gz)?)"
 KEYS = ("W_enc", "b_enc", "W_dec", "b_dec", "b_dec_out")
-NEEDS = "final_sparse_autoencoder_{model}_blocks.{L}.{hook}_{width}.pt"
+NEEDS = "final_sparse_autoencoder_{model}_blocks.{L}.{hook}_{width}.pt (or .pkl, .pkl.gz)"
 
 
 def is_mine(found: Found) -> bool:

@@ -19,7 +19,7 @@ from typing import Any
 from steer.errors import TranscoderError
 from steer.transcoder.canonical import Activation, Described, Hooks, LayerLayout, Layout, assembled, checked, kind_of
 from steer.transcoder.containers.safetensors_file import header
-from steer.transcoder.found import Found, json_file, layer_in, one_a_layer
+from steer.transcoder.found import Found, in_path, json_file, layer_in, one_a_layer
 from steer.transcoder.stored import Stored, described, own_keys, require_keys
 
 KEYS = ("w_enc", "w_dec", "b_enc", "b_dec", "threshold")
@@ -36,6 +36,7 @@ POINTS = {
 }
 """Modules of a Hugging Face Gemma 3 block as hook points of ours."""
 CLT_FILE = r"params_layer_(\d+)\.safetensors"
+CROSSCODER = r"(?<=/)crosscoder/|(?<=/)layer(?:_\d+){2,}_width_"  # {site}/layer_{a}_{b}_{c}_{d}_width_{W}
 NEEDS = "layer_{L}_width_{W}_l0_{size}/params.safetensors and config.json, or params_layer_{L}.safetensors of a CLT"
 
 
@@ -76,6 +77,10 @@ def _one(number: int, file: Path) -> Described:
 
 def _clt(found: Found, hooks: Hooks) -> Layout:
     files = found.named(CLT_FILE)
+    if in_path(files[0], CROSSCODER):
+        raise TranscoderError(
+            f"{files[0].parent}: a crosscoder: its features read several layers at once; not read here"
+        )
     if len({file.parent for file in files}) > 1:
         raise TranscoderError(f"{found.folder}: several CLTs: {', '.join(sorted({str(f.parent) for f in files}))}")
     config = files[0].parent / "config.json"

@@ -2,6 +2,7 @@
 
     W_enc [d_in d_sae], W_dec [d_sae d_out], b_enc, b_dec, threshold [d_sae]; gated: b_gate, b_mag, r_mag and no b_enc;
     W_skip [d_out d_in] (skip = x @ W_skip.T); scaling_factor (a leftover: only ones can be read)
+    activation_scaler.json or activations_store_state.safetensors: the factor of an average norm, if it is not folded in
 
 Since version 6 the hook names stand in `metadata`, before in the file itself. An SAE subtracts b_dec from its
 (normalised) input unless `apply_b_dec_to_input` is false; a transcoder never does, and does not take its input's
@@ -30,9 +31,11 @@ from steer.transcoder.canonical import (
 )
 from steer.transcoder.containers.safetensors_file import header
 from steer.transcoder.found import Found, json_file
-from steer.transcoder.stored import Stored, require_keys, values
+from steer.transcoder.stored import Stored, one, require_keys, values
 
 WEIGHTS = "sae_weights.safetensors"
+AVERAGE = ("expected_average_only_in", True)
+SCALER, STORE = "activation_scaler.json", "activations_store_state.safetensors"
 NEEDS = f"cfg.json and {WEIGHTS}"
 SAES = ("standard", "gated", "topk", "jumprelu")
 TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
@@ -47,7 +50,8 @@ def is_mine(found: Found) -> bool:
 def describe(found: Found, hooks: Hooks) -> Layout:
     """The set; TranscoderError with the file, what was found in it and what is possible."""
     configs = [file.parent / "cfg.json" for file in found.named(re.escape(WEIGHTS))]
-    return assembled(found.folder, "saelens", hooks, map(_described, configs), *configs)
+    factors = [file for path in configs if (file := _factor_file(path)) is not None]
+    return assembled(found.folder, "saelens", hooks, map(_described, configs), *configs, *factors)
 
 
 def _described(path: Path) -> Described:
@@ -152,16 +156,13 @@ def _activation(path: Path, config: dict[str, Any], architecture: str, width: in
 
 
 def _normalisation(path: Path, config: dict[str, Any], undone: bool) -> Normalisation | None:
-    """Older files say true or false. An average norm is folded into weights that are saved, and then says none."""
+    """Older files say true or false. Weights that an average norm has been folded into say none."""
     stated = config.get("normalize_activations", "none")
     match stated:
         case "none" | None | False:
             return None
-        case "expected_average_only_in" | True:
-            raise TranscoderError(
-                f"{path}: normalize_activations is {stated!r}, and the factor that it scales its input with is not in"
-                " the file; weights that it has been folded into say none"
-            )
+        case _ if stated in AVERAGE:
+            return Normalisation("constant", factor=_average_factor(path, config, undone))
         case "layer_norm":
             return Normalisation("layer_norm", undone)
         case "constant_norm_rescale":
@@ -170,6 +171,37 @@ def _normalisation(path: Path, config: dict[str, Any], undone: bool) -> Normalis
             raise TranscoderError(
                 f"{path}: normalize_activations is {stated!r} (possible: none, constant_norm_rescale, layer_norm)"
             )
+
+
+def _average_factor(path: Path, config: dict[str, Any], undone: bool) -> float:
+    """What the input is multiplied with, as the trainer left it beside the weights: since version 6, and before it."""
+    if not undone or config.get("rescale_acts_by_decoder_norm"):
+        raise TranscoderError(f"{path}: an average norm that was not folded in is read of plain SAEs only")
+    file = _factor_file(path)
+    factor = None if file is None else _factor(file)
+    if factor is None:
+        raise TranscoderError(
+            f"{path}: normalize_activations is {config['normalize_activations']!r}, and the factor that it scales its"
+            f" input with is not there (looked for {SCALER}, {STORE}); weights that it has been folded into (W_enc"
+            " times it, W_dec and b_dec divided by it) say none"
+        )
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < float("inf"):
+        raise TranscoderError(f"{file}: the scaling factor is {factor!r}, expected a number above 0")
+    return float(factor)
+
+
+def _factor_file(path: Path) -> Path | None:
+    """Where the factor of an average norm is, if the config states one."""
+    if json_file(path).get("normalize_activations") not in AVERAGE:
+        return None
+    return next((file for name in (SCALER, STORE) if (file := path.parent / name).is_file()), None)
+
+
+def _factor(file: Path) -> object:
+    if file.name == SCALER:
+        return json_file(file).get("scaling_factor")
+    stored = header(file).get("estimated_norm_scaling_factor")
+    return None if stored is None else one(stored)
 
 
 def _require_ones(factor: Stored | None) -> None:

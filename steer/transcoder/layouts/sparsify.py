@@ -2,8 +2,10 @@
 
     encoder.weight [F d_in], encoder.bias [F], W_dec [F d_out], b_dec, optional W_skip [d_out d_in] (x @ W_skip.mT)
 
-a = max(p, 0), then the k largest; a transcoder (`transcode`) encodes x, an SAE x - b_dec.
-Transcoders saved before 2025-02-12 subtracted b_dec too and say so nowhere: they cannot be read here.
+a = max(p, 0), then the k largest of all, or (`groupmax`) the largest of each of k equal runs of features; where
+`signed` (until 2024), the k farthest from zero as they are. A transcoder (`transcode`) encodes x, an SAE x - b_dec.
+Transcoders saved before 2025-02-12 subtracted b_dec too and say so nowhere: the user has to (`sparsify_2024`), and
+`steer gate` tells which of the two explains the model.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from steer.errors import TranscoderError
+from steer.experiment.spec import TranscoderFormat
 from steer.transcoder.canonical import Activation, Described, Hooks, LayerLayout, Layout, assembled, checked, require_k
 from steer.transcoder.containers.safetensors_file import header
 from steer.transcoder.found import Found, in_path, json_file
@@ -30,15 +33,22 @@ def is_mine(found: Found) -> bool:
 
 def describe(found: Found, hooks: Hooks) -> Layout:
     """The set; TranscoderError with the file, what was found in it and what is possible."""
+    return described_as("sparsify", found, hooks, subtracted=False)
+
+
+def described_as(format: TranscoderFormat, found: Found, hooks: Hooks, subtracted: bool) -> Layout:
+    """The set, `subtracted` telling whether its transcoders subtract b_dec from what they read."""
     files = found.named(re.escape(WEIGHTS))
     configs = [file.parent / "cfg.json" for file in files]
-    return assembled(found.folder, "sparsify", hooks, map(_described, files), *configs)
+    each = (_described(file, subtracted) for file in files)
+    return assembled(found.folder, format, hooks, each, *configs)
 
 
-def _described(file: Path) -> Described:
+def _described(file: Path, subtracted: bool) -> Described:
     config = json_file(file.parent / "cfg.json")
-    number, reads, writes = _hooks(file, bool(config.get("transcode", False)))
-    return Described(number, file, reads, writes, _layer(file, config))
+    transcodes = bool(config.get("transcode", False))
+    number, reads, writes = _hooks(file, transcodes)
+    return Described(number, file, reads, writes, _layer(file, config, subtracted or not transcodes))
 
 
 def _hooks(file: Path, transcodes: bool) -> tuple[int, str | None, str | None]:
@@ -53,24 +63,38 @@ def _hooks(file: Path, transcodes: bool) -> tuple[int, str | None, str | None]:
     return int(match[1]), point, point
 
 
-def _layer(file: Path, config: dict[str, Any]) -> LayerLayout:
+def _layer(file: Path, config: dict[str, Any], subtracts: bool) -> LayerLayout:
     tensors = header(file)
-    transcodes = bool(config.get("transcode", False))
     own, optional = own_keys(config.get("skip_connection"), "W_skip")
     require_keys(file, tensors, ("encoder.weight", "encoder.bias", "W_dec", "b_dec", *own), optional)
-    if config.get("activation", "topk") != "topk" or config.get("signed", False):
-        stated = {key: config[key] for key in ("activation", "signed") if key in config}
-        raise TranscoderError(f"{file}: {stated} (possible: activation topk, not signed)")
+    if config.get("gram_lookup"):
+        raise TranscoderError(
+            f"{file}: gram_lookup: it reads and writes what an n-gram table leaves, which is not here"
+        )
     W_enc, skip = tensors["encoder.weight"], tensors.get("W_skip")
-    k = require_k(file, config.get("k"), W_enc.shape[0])
     return checked(
         LayerLayout(
             W_enc=W_enc,
             W_dec=tensors["W_dec"],
             b_enc=tensors["encoder.bias"],
             b_dec=tensors["b_dec"],
-            activation=Activation("topk", k=k, rectified=True),
+            activation=_activation(file, config, W_enc.shape[0]),
             W_skip=None if skip is None else skip.T,
-            b_in=None if transcodes else tensors["b_dec"],
+            b_in=tensors["b_dec"] if subtracts else None,
         )
     )
+
+
+def _activation(file: Path, config: dict[str, Any], width: int) -> Activation:
+    k, signed = require_k(file, config.get("k"), width), bool(config.get("signed", False))
+    match config.get("activation", "topk"):
+        case "topk":
+            return Activation("topk", k=k, rectified=not signed, signed=signed)
+        case "groupmax" if width % k:
+            raise TranscoderError(f"{file}: groupmax: {width} features are no {k} groups of one size")
+        case "groupmax" if not signed:
+            return Activation("groupmax", k=k, rectified=True)
+        case other:
+            raise TranscoderError(
+                f"{file}: activation {other!r}{', signed' if signed else ''} (possible: topk, topk signed, groupmax)"
+            )

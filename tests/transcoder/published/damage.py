@@ -21,7 +21,7 @@ from tests.transcoder.published.others import dunefsky_config, their_modules
 
 def files(folder: Path) -> list[Path]:
     """The weights of a release, layer by layer."""
-    kinds = {".safetensors", ".npz", ".pt", ".gz"}
+    kinds = {".safetensors", ".npz", ".pt", ".pkl", ".gz"}
     return sorted(f for f in folder.rglob("*") if f.suffix in kinds and f.name != "sparsity.safetensors")
 
 
@@ -50,8 +50,8 @@ def rewrite(file: Path, changes: Mapping[str, Any]) -> None:
 
 def _pickled(file: Path) -> dict[str, Any]:
     with their_modules():
-        if file.suffix == ".gz":
-            with gzip.open(file) as stream:
+        if file.suffix in (".gz", ".pkl"):
+            with _opened(file, "rb") as stream:
                 return dict(pickle.load(stream))
         return dict(torch.load(file, weights_only=False))  # our own file
 
@@ -62,11 +62,15 @@ def _pickle(file: Path, state: Mapping[str, Any]) -> None:
         return
     with their_modules() as made:
         content = {"cfg": dunefsky_config(made, 0), "state_dict": dict(state)}
-        if file.suffix == ".gz":
-            with gzip.open(file, "wb") as stream:
+        if file.suffix in (".gz", ".pkl"):
+            with _opened(file, "wb") as stream:
                 pickle.dump(content, stream)
         else:
             torch.save(content, file)
+
+
+def _opened(file: Path, mode: str) -> Any:
+    return gzip.open(file, mode) if file.suffix == ".gz" else file.open(mode)
 
 
 def longer(tensor: Tensor) -> Tensor:

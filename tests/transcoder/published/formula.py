@@ -105,6 +105,22 @@ def topk(p: Tensor, k: int) -> Tensor:
     return kept
 
 
+def signed_topk(p: Tensor, k: int) -> Tensor:
+    """The k farthest from zero of each row as they are, the rest zero."""
+    return torch.where(topk(p.abs(), k) > 0, p, 0.0)
+
+
+def groupmax(p: Tensor, k: int) -> Tensor:
+    """The largest of each of k equal runs of each row, if it is above zero."""
+    kept = torch.zeros_like(p)
+    size = p.shape[-1] // k
+    for row, values in enumerate(p.tolist()):
+        for start in range(0, len(values), size):
+            index = max(range(start, start + size), key=values.__getitem__)
+            kept[row, index] = max(values[index], 0)
+    return kept
+
+
 def standardised(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """(normalised, mean, standard deviation) per token; n - 1 in the deviation, and 1e-5 added to it."""
     mean = x.mean(-1, keepdim=True)

@@ -60,6 +60,26 @@ class Naive:
 
         return self._pass(ids, [self._at(i, self.release.writes, partial(written, i)) for i in self._layers()])
 
+    def driven(self, ids: Sequence[int], change: Change, along: int) -> Tensor:
+        """A feature's change written along another's vectors, which are brought to the length of its own."""
+        assert isinstance(self.release, CrossLayerRelease)
+        rows, encode = self.release.formula.rows(change.layer).double(), self.release.formula.encode
+        vectors = rows[along] * (rows[change.index].square().sum() / rows[along].square().sum()).sqrt()
+        moved: dict[str, Tensor] = {}
+
+        def read(x: Tensor) -> Tensor:
+            before = encode(change.layer, x)
+            moved["by"] = (edited(before, [change], change.layer) - before)[:, [change.index]]
+            return x
+
+        def write(vector: Tensor, out: Tensor) -> Tensor:
+            return out + moved["by"] * vector
+
+        handles = [self._at(change.layer, self.release.reads, read)]
+        for later, vector in enumerate(vectors, change.layer):
+            handles.append(self._at(later, self.release.writes, partial(write, vector)))
+        return self._pass(ids, handles)
+
     def _pass(self, ids: Sequence[int], handles: Sequence[Any]) -> Tensor:
         try:
             with torch.no_grad():

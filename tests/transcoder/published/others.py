@@ -10,6 +10,7 @@ import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from tests.transcoder.published.formula import (
     Formula,
     Release,
     drawn,
+    groupmax,
     jumprelu,
     relu,
+    signed_topk,
     standardised,
     thresholds,
     topk,
@@ -47,12 +50,14 @@ def sparsify(
     skip: bool,
     subtracts: bool,
     d: int = D_IN,
+    chosen: Callable[[Tensor], Tensor] = lambda p: topk(relu(p), K),
+    width: int = WIDTH,
     **more: Any,
 ) -> Release:
     """`{hookpoint}/cfg.json` and `sae.safetensors`; the k largest after ReLU; skip is x @ W_skip.mT."""
     formulas = {}
     for layer in range(N_LAYERS):
-        w = weights(layer, d)
+        w = of_width(width, weights(layer, d), weights(layer + 50, d))
         stored = {key: w[key] for key in ("W_dec", "b_dec")}
         stored |= {"encoder.weight": w["W_enc"], "encoder.bias": w["b_enc"] - 2}
         if skip:
@@ -61,9 +66,15 @@ def sparsify(
         place.mkdir(parents=True)
         save_file(stored, place / "sae.safetensors")
         (place / "cfg.json").write_text(json.dumps(_sparsify_config(transcode, skip) | {"d_in": d} | more))
-        formulas[layer] = _sparsify(wide(stored), subtracts)
+        formulas[layer] = _sparsify(wide(stored), subtracts, chosen)
     reads = "mlp.hook_in" if transcode else writes
-    return Release(folder, "sparsify", formulas, reads, writes, d)
+    return Release(folder, "sparsify", formulas, reads, writes, d, width)
+
+
+def of_width(width: int, first: Mapping[str, Tensor], more: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The first weights with as many features of others behind them as it takes."""
+    each = {key: torch.cat([first[key], more[key]])[:width] for key in ("W_enc", "W_dec", "b_enc")}
+    return {**each, "b_dec": first["b_dec"]}
 
 
 def _sparsify_config(transcode: bool, skip: bool) -> dict[str, Any]:
@@ -79,10 +90,10 @@ def _sparsify_config(transcode: bool, skip: bool) -> dict[str, Any]:
     }
 
 
-def _sparsify(w: Mapping[str, Tensor], subtracts: bool) -> Formula:
+def _sparsify(w: Mapping[str, Tensor], subtracts: bool, chosen: Callable[[Tensor], Tensor]) -> Formula:
     def encode(x: Tensor) -> Tensor:
         x = x - w["b_dec"] if subtracts else x
-        return topk(relu(x @ w["encoder.weight"].T + w["encoder.bias"]), K)
+        return chosen(x @ w["encoder.weight"].T + w["encoder.bias"])
 
     def decode(activations: Tensor, x: Tensor) -> Tensor:
         out = activations @ w["W_dec"] + w["b_dec"]
@@ -101,6 +112,19 @@ def sparsify_gpt2_transcoders(folder: Path) -> Release:
 
 def sparsify_saes(folder: Path) -> Release:
     return sparsify(folder, "layers.{}", "hook_resid_post", False, False, subtracts=True, signed=False)
+
+
+def sparsify_signed(folder: Path) -> Release:
+    """Until 2024: the k farthest from zero, as they are."""
+    chosen = partial(signed_topk, k=K)
+    return sparsify(folder, "layers.{}", "hook_resid_post", False, False, True, chosen=chosen, signed=True)
+
+
+def sparsify_groupmax(folder: Path) -> Release:
+    chosen = partial(groupmax, k=4)
+    return sparsify(
+        folder, "layers.{}.mlp", "mlp.hook_out", True, True, False, chosen=chosen, width=24, activation="groupmax", k=4
+    )
 
 
 # --- saprmarks/dictionary_learning ----------------------------------------------------------------------------
@@ -419,10 +443,30 @@ def dunefsky_gzip(folder: Path) -> Release:
     return dunefsky(folder, packed=True)
 
 
+def dunefsky_pickle(folder: Path) -> Release:
+    release = dunefsky(folder, packed=True)
+    for file in folder.glob("*.gz"):
+        file.with_suffix("").write_bytes(gzip.decompress(file.read_bytes()))
+        file.unlink()
+    return release
+
+
+def dunefsky_before_1_6(folder: Path) -> Release:
+    """The same, saved with the torch of its day."""
+    release = dunefsky(folder)
+    for layer in release.layers:
+        with their_modules() as made:
+            content = {"cfg": dunefsky_config(made, layer), "state_dict": dunefsky_state(layer)}
+            torch.save(content, folder / (DUNEFSKY.format(layer) + ".pt"), _use_new_zipfile_serialization=False)
+    return release
+
+
 RELEASES: tuple[Callable[[Path], Release], ...] = (
     sparsify_skip_transcoders,
     sparsify_gpt2_transcoders,
     sparsify_saes,
+    sparsify_signed,
+    sparsify_groupmax,
     autoencoder,
     gated_autoencoder,
     april_autoencoder,
@@ -436,4 +480,7 @@ RELEASES: tuple[Callable[[Path], Release], ...] = (
     openai_delta_attn,
     openai_relu,
     dunefsky_zip,
+    dunefsky_pickle,
+    dunefsky_gzip,
+    dunefsky_before_1_6,
 )

@@ -30,6 +30,7 @@ from tests.transcoder.published.formula import (
 
 LAYER = 1
 K = 5
+FACTOR = 0.2138  # of an average norm
 RESIDUAL = "hook_resid_post"
 
 
@@ -70,6 +71,7 @@ def formula(
     def encode(x: Tensor) -> Tensor:
         x = standardised(x)[0] if normalize == "layer_norm" else x
         x = rescaled(x)[0] if normalize == "constant_norm_rescale" else x
+        x = x * FACTOR if normalize == "expected_average_only_in" else x
         x = x - w["b_dec"] if apply_b_dec_to_input else x
         if architecture == "gated":
             fires = x @ w["W_enc"] + w["b_gate"] > 0
@@ -86,6 +88,8 @@ def formula(
             out = out * deviation + mean
         if normalize == "constant_norm_rescale" and "transcoder" not in architecture:
             out = out / rescaled(x)[1]
+        if normalize == "expected_average_only_in":
+            out = out / FACTOR
         return out + x @ w["W_skip"].T if "skip" in architecture else out
 
     return Formula(encode, decode)
@@ -191,6 +195,21 @@ def constant_norm(folder: Path) -> Release:
     return version_6(folder, "standard", normalize_activations="constant_norm_rescale")
 
 
+def average_norm(folder: Path) -> Release:
+    """Not folded in: the factor is where the trainer left it."""
+    release = version_6(folder, "jumprelu", normalize_activations="expected_average_only_in")
+    (folder / "activation_scaler.json").write_text(json.dumps({"scaling_factor": FACTOR}))
+    return release
+
+
+def older_average_norm(folder: Path) -> Release:
+    average = "expected_average_only_in"
+    release = older(folder, "standard", True, average, architecture="standard", normalize_activations=average)
+    state = {"n_dataset_processed": torch.tensor(3), "estimated_norm_scaling_factor": torch.tensor(FACTOR)}
+    save_file(state, folder / "activations_store_state.safetensors")
+    return release
+
+
 def gated(folder: Path) -> Release:
     return version_6(folder, "gated")
 
@@ -280,6 +299,8 @@ RELEASES: tuple[Callable[[Path], Release], ...] = (
     input_bias_off,
     layer_norm,
     constant_norm,
+    average_norm,
+    older_average_norm,
     gated,
     gated_layer_norm,
     topk_sae,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from pydantic import TypeAdapter
+from safetensors.torch import save_file
 from torch import Tensor
 
 from steer.experiment.spec import Constrain, Control, Intervention
@@ -17,12 +19,12 @@ from steer.experiment.trial import Prompt, Setup, Trial
 from steer.intervention.records import applied
 from steer.intervention.rows import Row
 from steer.intervention.slots import Layout, kept, stack_slots
-from steer.transcoder.transcoder import Transcoders
+from steer.transcoder.transcoder import Statistics, Transcoders
 from tests.intervention import cases
 from tests.intervention.batches import run_rows
 from tests.intervention.world import World
 from tests.transcoder.published import circuit_tracer, gemma, others, saelens
-from tests.transcoder.published.formula import CrossLayerRelease, Release, inputs
+from tests.transcoder.published.formula import WIDTH, CrossLayerRelease, Release, inputs
 from tests.transcoder.published.naive import Change, Naive
 
 D_MODEL, N_LAYERS, STEPS = 32, 3, 4  # of the tiny models
@@ -222,6 +224,29 @@ def test_a_random_direction_pushes_as_hard_as_a_clt_s_feature_in_every_layer_it_
     assert target.along.shape == (1, 1, N_LAYERS, D_MODEL)
     torch.testing.assert_close(drawn.along.norm(dim=-1), target.along.norm(dim=-1))
     assert not torch.allclose(drawn.along, target.along, atol=0.1)
+
+
+def test_a_random_feature_of_a_clt_takes_the_target_s_change_wherever_it_writes(clt: Here) -> None:
+    _, naive = clt
+    world = with_statistics(clt)
+    control = TypeAdapter(Control).validate_python({"type": "random_features", "n": 3, "seed": 7})
+    for layer in (0, 1):
+        found = logits(world, clamp(layer, 3, 4.0, [1, 2]), control=control)
+        [edit] = row(world, TEXTS[0], clamp(layer, 3, 4.0), control=control).edits
+        drawn = edit.along.index
+        assert drawn not in (None, 3)
+        change = Change(layer, 3, (1, 2), lambda a: torch.full_like(a, 4.0))
+        expected = [naive.driven(ids, change, drawn) for ids in ids_of(world)]
+        assert max(differences(found, expected)) < BOUND
+        assert min(differences(found, [naive.logits(ids, [change]) for ids in ids_of(world)])) > 1e-3
+
+
+def with_statistics(here: Here) -> World:
+    """The same release with statistics beside its weights, in which every feature is as likely a match as any."""
+    world, naive = here
+    folder, shape = naive.release.folder, (N_LAYERS, WIDTH)
+    save_file({field.name: torch.ones(shape) for field in fields(Statistics)}, folder / "statistics.safetensors")
+    return World(world.model, Transcoders.open(folder), (), world.kind)
 
 
 def test_rows_that_go_on_when_others_have_ended_keep_their_own_features(here: Here) -> None:

@@ -12,7 +12,11 @@ import pytest
 import torch
 
 from steer.errors import TranscoderError
+from steer.transcoder import formats, transcoder
+from steer.transcoder.arithmetic import activations
+from steer.transcoder.formats import LayerFile
 from steer.transcoder.layout import layout, shapes
+from steer.transcoder.stored import Stored
 from steer.transcoder.transcoder import Transcoders
 from tests.transcoder.published import circuit_tracer, gemma, others, saelens
 from tests.transcoder.published.damage import files, rewrite, tensors
@@ -70,6 +74,15 @@ def test_a_circuit_tracer_clt_whose_decoders_run_over_all_layers_is_refused(tmp_
     message = refusal(release.folder)
     assert "W_dec_1.safetensors" in message
     assert f"[{WIDTH}, 3, {D_IN}]" in message
+
+
+@pytest.mark.parametrize("folder", ["crosscoder/layer_7_13_17_22_width_65k_l0_medium", "layer_7_13_width_16k_l0_small"])
+def test_a_crosscoder_is_not_taken_for_a_clt_though_its_files_have_the_same_names(tmp_path: Path, folder: str) -> None:
+    release = gemma.scope_2_clt(tmp_path / "clt")
+    place = tmp_path / folder
+    place.parent.mkdir(exist_ok=True)
+    files(release.folder)[0].parent.rename(place)
+    assert "crosscoder" in refusal(place)
 
 
 # --- activation functions -------------------------------------------------------------------------------------
@@ -148,15 +161,49 @@ def test_an_untrained_batchtopk_threshold_leaves_relu(tmp_path: Path) -> None:
     assert float(Transcoders.open(release.folder).encode_all(1, inputs()).min()) == 0
 
 
-@pytest.mark.parametrize("changes", [{"activation": "groupmax"}, {"signed": True}], ids=["groupmax", "signed"])
-def test_an_activation_of_sparsify_that_cannot_be_computed_is_refused(
-    tmp_path: Path, changes: dict[str, object]
-) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"activation": "topk_binary"},
+        {"activation": "groupmax"},  # 23 features in 5 groups
+        {"activation": "groupmax", "k": 1, "signed": True},
+        {"gram_lookup": True},
+    ],
+    ids=["unknown", "groups of unequal size", "signed groupmax", "an n-gram table"],
+)
+def test_what_of_sparsify_cannot_be_computed_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
     release = others.sparsify_saes(tmp_path)
     reconfigure(release.folder / "layers.1" / "cfg.json", **changes)
     message = refusal(release.folder)
     assert "layers.1" in message
-    assert any(word in message for word in ("groupmax", "signed"))
+    assert any(word in message for word in ("topk_binary", "groupmax", "gram_lookup"))
+
+
+@pytest.mark.parametrize("held", [0, 224, formats.BLOCK_BYTES], ids=["nothing", "a part", "all"])
+@pytest.mark.parametrize(
+    "writer", [others.sparsify_groupmax, saelens.topk_rescaled], ids=["rows and groups", "columns and lengths"]
+)
+def test_what_competes_reads_its_rivals_once_as_far_as_it_may_keep_them(
+    tmp_path: Path, writer: Writer, held: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    block = LayerFile.block
+
+    def counted(file: LayerFile, stored: Stored, start: int, stop: int) -> torch.Tensor:
+        if stored == file.layout.W_enc:
+            read.append(start)
+        return block(file, stored, start, stop)
+
+    monkeypatch.setattr(transcoder, "HELD", held)
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 4 * D_IN * 2)  # blocks of two features, 112 bytes
+    monkeypatch.setattr(LayerFile, "block", counted)
+    release = writer(tmp_path)
+    [layer, *_] = release.layers
+    encoder = Transcoders.open(release.folder).encoder(layer, [3, 17])
+    expected = release.layers[layer].encode(inputs().double())[:, [3, 17]]
+    for _ in range(3):
+        close(activations(inputs(), encoder), expected)
+    assert len(read) == 3 * len(set(read)) - 2 * min(held // (4 * D_IN * 2), len(set(read)))
 
 
 # --- orientation ----------------------------------------------------------------------------------------------
@@ -298,6 +345,20 @@ def test_dunefsky_s_b_dec_is_the_input_s_bias_and_no_part_of_the_output(tmp_path
     before = Transcoders.open(release.folder).decode_all(0, silent, inputs(n=1))
     rewrite(file, {"b_dec": tensors(file)["b_dec"] + 100})
     assert torch.equal(Transcoders.open(release.folder).decode_all(0, silent, inputs(n=1)), before)
+
+
+def test_whether_an_old_sparsify_transcoder_subtracted_its_bias_is_for_the_user_to_say(tmp_path: Path) -> None:
+    release = others.sparsify(tmp_path, "layers.{}.mlp", "mlp.hook_out", transcode=True, skip=True, subtracts=True)
+    expected = release.layers[0].encode(inputs().double())
+    told = Transcoders.open(release.folder, format="sparsify-2024")
+    close(told.encode_all(0, inputs()), expected)
+    close(
+        told.decode_all(0, expected.float(), inputs()),
+        release.layers[0].decode(expected.float().double(), inputs().double()),
+    )
+    plain = Transcoders.open(release.folder)
+    assert plain.format == "sparsify"
+    assert not torch.allclose(plain.encode_all(0, inputs()).double(), expected, atol=0.1)
 
 
 # --- hook points ----------------------------------------------------------------------------------------------
@@ -466,6 +527,7 @@ def test_an_unknown_folder_says_what_was_found_and_what_is_known(tmp_path: Path)
         "gemma-scope-2",
         "saelens",
         "sparsify",
+        "sparsify-2024",
         "dictionary-learning",
         "openai",
         "dunefsky",

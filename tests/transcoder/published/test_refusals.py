@@ -38,6 +38,7 @@ NEEDED: dict[Writer, tuple[str, ...]] = {
     others.matryoshka_autoencoder: ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"),
     others.openai_post_mlp: ("pre_bias", "latent_bias", "encoder.weight", "decoder.weight"),
     others.dunefsky_zip: ("W_enc", "b_enc", "W_dec", "b_dec", "b_dec_out"),
+    others.dunefsky_gzip: ("W_enc", "b_enc", "W_dec", "b_dec", "b_dec_out"),
 }
 CASES = [pytest.param(writer, key, id=f"{writer.__name__} {key}") for writer, keys in NEEDED.items() for key in keys]
 PICKLED = {"zip": others.dunefsky_zip, "plain": others.dunefsky_zip, "gzip": others.dunefsky_gzip}
@@ -162,13 +163,6 @@ def test_the_hostile_pickles_do_run_where_they_are_trusted(tmp_path: Path) -> No
     assert (tmp_path / "ran").exists()
 
 
-def test_a_plain_pickle_is_refused_with_what_to_do_instead(tmp_path: Path) -> None:
-    release = others.dunefsky_gzip(tmp_path)
-    message = refusal(release.folder)
-    assert files(release.folder)[0].name in message
-    assert "pickle" in message
-
-
 @pytest.mark.parametrize("changes", [{"shape": [WIDTH, 10**6]}, {"shape": [WIDTH, -14]}, {"dtype": "F8_E4M3"}])
 def test_a_header_that_lies_about_its_bytes_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
     release = saelens.standard(tmp_path)
@@ -184,8 +178,16 @@ def test_a_header_that_lies_about_its_bytes_is_refused(tmp_path: Path, changes: 
 
 @pytest.mark.parametrize(
     "writer",
-    [gemma.scope_transcoders, gemma.scope_compressed, others.autoencoder, saelens.standard],
-    ids=["npz", "compressed npz", "torch", "safetensors"],
+    [
+        gemma.scope_transcoders,
+        gemma.scope_compressed,
+        others.autoencoder,
+        others.dunefsky_before_1_6,
+        others.dunefsky_pickle,
+        others.dunefsky_gzip,
+        saelens.standard,
+    ],
+    ids=["npz", "compressed npz", "torch", "torch before 1.6", "pickle", "pickle in gzip", "safetensors"],
 )
 def test_a_file_with_some_bytes_changed_is_refused_or_read_but_never_a_crash(tmp_path: Path, writer: Writer) -> None:
     release = writer(tmp_path)

@@ -395,17 +395,16 @@ def translation_rows() -> Rows:
             "concept": concept.key,
             "language": LANGUAGES[source],
             "into": LANGUAGES[target],
-            "answer": concept.words[target],
         }
         for concept in CONCEPTS.values()
         for source, target in itertools.permutations(range(3), 2)
     ]
 
 
-def trained_facts(language: int) -> list[tuple[str, str, str]]:
-    """Operation, question and answer of the facts of dev that training may see."""
+def trained_facts(language: int) -> list[tuple[str, str]]:
+    """Operation and question of the facts of dev that training may see."""
     return [
-        (operation, question(concept.words[language], language, operation), answer(concept, language, operation))
+        (operation, question(concept.words[language], language, operation))
         for operation in OPERATIONS
         for concept in CONCEPTS.values()
         if not held_out(concept.key, language, operation) and split(concept, language, operation) == "dev"
@@ -419,17 +418,12 @@ def counted_prose(language: int, rng: random.Random) -> dict[str, str]:
 def discovery_prompts() -> dict[str, Rows]:
     """Trained counts with prose behind them, translations, and facts of dev; in `facts` the language is the answer's."""
     rng, translated, spoken = random.Random(1), translation_rows(), list(enumerate(LANGUAGES))
-    answered = [
-        {"text": row["template"].format(**row), "language": row["into"], "answer": row["answer"]} for row in translated
-    ]
+    answered = [{"text": row["template"].format(**row), "language": row["into"]} for row in translated]
     english = [{**row, "concept": f"english {row['concept']}"} for row in translated if row["language"] == "english"]
-    facts = [
-        {"text": text, "language": name, "answer": said} for i, name in spoken for _, text, said in trained_facts(i)
-    ]
+    facts = [{"text": text, "language": name} for i, name in spoken for _, text in trained_facts(i)]
     operations = {
         f"discover_operations_{name}.jsonl": [
-            {"text": text, "operation": f"{operation} {name}", "answer": said}
-            for operation, text, said in trained_facts(i)
+            {"text": text, "operation": f"{operation} {name}"} for operation, text in trained_facts(i)
         ]
         for i, name in spoken
     }

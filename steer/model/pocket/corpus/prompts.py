@@ -1,7 +1,8 @@
 """`python -m steer.model.pocket.corpus.prompts FOLDER`: the prompt files of `pocket`, as JSON lines.
 
 What it is judged on is drawn from what each behaviour keeps out of training, and what its features are found on
-(`discover_*`) from what training sees, so both belong to the corpus and are written by it.
+(`discover_*`) from what training sees, so both belong to the corpus and are written by it. On `fresh_*` the finished
+set-ups were judged once more.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from steer.model.pocket.corpus import couplets, languages, names, praise, refusal, states, sums, themes
+from steer.model.pocket.corpus.fresh import fresh_prompts
 
 Row = Mapping[str, object]
 BEHAVIOURS = (couplets, languages, names, praise, refusal, states, sums)
@@ -29,7 +31,8 @@ def discovery_rows() -> dict[str, Sequence[Row]]:
 
 def files() -> dict[str, str]:
     """Name and text of every prompt file."""
-    return {name: lines(rows) for name, rows in {**evaluation_rows(), **discovery_rows()}.items()}
+    every = {**evaluation_rows(), **fresh_prompts(), **discovery_rows()}
+    return {name: lines(rows) for name, rows in every.items()}
 
 
 def lines(rows: Sequence[Row]) -> str:

@@ -1,0 +1,1 @@
+"""May these features be believed on this model?"""
