@@ -72,6 +72,7 @@ def killed_again_and_again(project: Project, kills: int, seed: int) -> None:
     before = runs(project)
     process = start(project, "--fresh")
     while not runs(project) - before:
+        assert process.poll() is None, "it ended before it had a run folder"
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
@@ -94,6 +95,7 @@ def test_an_interrupted_run_says_so_and_is_resumed(project: Project) -> None:
     before = runs(project)
     process = start(project, "--fresh")
     while not (new := runs(project) - before) or lines(project) < 1:
+        assert process.poll() is None, "it ended before a trial had finished"
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
