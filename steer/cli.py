@@ -6,10 +6,11 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,9 +27,12 @@ if TYPE_CHECKING:
     from steer.analysis.snapshots import Update
     from steer.analysis.suite import Ended
     from steer.discovery.block import Found
+    from steer.execution.loaded import Loaded
+    from steer.execution.ray_engine import RayEngine
     from steer.execution.reuse import Standing
+    from steer.execution.shards import Shard
     from steer.gate.gate import Subject
-    from steer.pipeline import Collected, Finished, Prepared, Selection
+    from steer.pipeline import Collected, Finished, FinishedShard, Prepared, Selection
 
 app = typer.Typer(
     name="steer",
@@ -110,13 +114,37 @@ def run(
             "always of a part of the plan, or with --set).",
         ),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="i/n",
+            help="Runs the i-th of n parts, in a run folder of its own; `steer merge` puts them together.",
+        ),
+    ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="local|ray", help="What runs the batches: this process, or Ray actors.")
+    ] = "local",
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="With --engine ray: how many actors; else as many as fit.")
+    ] = None,
+    num_gpus: Annotated[
+        float | None,
+        typer.Option("--num-gpus", min=0, help="With --engine ray: GPUs of an actor; else 1, or 0 if device is cpu."),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address", help="With --engine ray: a cluster (ray://HOST:10001, HOST:6379, auto); else its own."
+        ),
+    ] = None,
 ) -> None:
     """Run experiments: tables, plots, verdicts and a report of each; all files are checked before anything loads.
 
     Runs go to RESULTS/NAME/; `latest` there is the newest one that ran whole (not with --only, -k or --limit). A run
     that was stopped goes on by the same command, and finished trials are taken from earlier runs where they would be
-    the same. Ends with 0 where all expectations hold, 1 where one fails or is inconclusive, 2 where the command or a
-    file is wrong, 3 where a run did not complete, 130 where it was interrupted.
+    the same (a shard takes none). Ends with 0 where all expectations hold, 1 where one fails or is inconclusive, 2
+    where the command or a file is wrong, 3 where a run did not complete, 130 where it was interrupted.
     """
     from steer import pipeline
     from steer.analysis.snapshots import chosen_update
@@ -128,20 +156,24 @@ def run(
         raise UsageError(f"--retry {retry}: expected --retry failed, without --fresh")
     selection = _selection(only, contains, limit)
     update = chosen_update(update_snapshots, selection.partial, bool(set_), os.environ)
-    start = _Start(results, fresh, retry is not None, explain, update)
+    if shard and update_snapshots:
+        raise UsageError("--update-snapshots: a shard has no verdicts; `steer merge` records as `steer run` does")
+    part = _shard(shard)
+    start = _Start(results, fresh, retry is not None, explain, update, selection, set_ or [], part)
+    require = _engine(engine, workers, num_gpus, address)
     with paused():
         collected = _collected(experiments, set_ or (), selection, strict)
     if dry_run:
         for prepared in collected.ready:
             _print_warnings(prepared)
-            _print_plan(prepared)
+            _print_plan(prepared, part)
             _print_gate(prepared, fetch=False)
             _print_foreseen(prepared, start)
         raise typer.Exit(0 if collected.ready else 2)
     ended = list(collected.skipped)
     try:
-        with pipeline.terminated_as_interrupted():
-            for one in _run_each(collected.ready, start, selection):
+        with pipeline.terminated_as_interrupted(), require(collected.ready) as runs_batches:
+            for one in _run_each(collected.ready, start, runs_batches):
                 ended.append(one)
     except KeyboardInterrupt:
         _tell(ended, junit)
@@ -169,16 +201,52 @@ def _collected(given: Sequence[Path], overrides: Sequence[str], selection: Selec
 
 @dataclass(frozen=True)
 class _Start:
-    """What earlier runs count for, and what is recorded."""
+    """What earlier runs count for, what is recorded, and which part of the experiments runs."""
 
     results: Path
     fresh: bool
     retry: bool
     explain: bool
     update: Update
+    selection: Selection
+    overrides: Sequence[str]
+    shard: Shard | None
 
 
-def _run_each(ready: Sequence[Prepared], start: _Start, selection: Selection) -> Iterator[Ended]:
+def _shard(text: str | None) -> Shard | None:
+    from steer.execution.shards import written_shard
+
+    return None if text is None else written_shard(text)
+
+
+_Engine = Callable[[Sequence["Prepared"]], AbstractContextManager["RayEngine | None"]]
+"""From the experiments to what runs their batches; None is this process."""
+
+
+def _engine(name: str, workers: int | None, num_gpus: float | None, address: str | None) -> _Engine:
+    """What `--engine` asks for. UsageError before anything loads."""
+    if name not in ("local", "ray"):
+        raise UsageError(f"--engine {name}: not one of local, ray")
+    if name == "local":
+        if (workers, num_gpus, address) != (None, None, None):
+            raise UsageError("--workers, --num-gpus and --address are for --engine ray")
+        return lambda ready: nullcontext()
+    if find_spec("ray") is None:
+        raise UsageError("--engine ray: Ray is not installed; pip install 'steer[ray]' brings it")
+    return lambda ready: closing(_ray_engine(ready, workers, num_gpus, address))
+
+
+def _ray_engine(
+    ready: Sequence[Prepared], workers: int | None, num_gpus: float | None, address: str | None
+) -> RayEngine:
+    from steer.execution.ray_engine import Cluster, RayEngine
+
+    needs_one = any(prepared.experiment.spec.model.device != "cpu" for prepared in ready)
+    gpus = num_gpus if num_gpus is not None else float(needs_one)
+    return RayEngine(Cluster(address, workers, gpus), lambda note: print(f"note: {log_text(note)}", file=sys.stderr))
+
+
+def _run_each(ready: Sequence[Prepared], start: _Start, engine: RayEngine | None) -> Iterator[Ended]:
     """One experiment after the other, models shared; one that cannot run does not stop those after it."""
     from steer import pipeline
 
@@ -188,30 +256,43 @@ def _run_each(ready: Sequence[Prepared], start: _Start, selection: Selection) ->
     loaded = Loaded()
     for i, prepared in enumerate(ready):
         _print_warnings(prepared)
-        _print_plan(prepared)
+        _print_plan(prepared, start.shard)
         started = time.monotonic()
         try:
             _print_gate(prepared, fetch=True)
-            with _progress(len(prepared.plan.trials)) as advance:
-                finished = pipeline.run(
-                    prepared,
-                    start.results,
-                    command=["steer", *sys.argv[1:]],
-                    progress=advance,
-                    fresh=start.fresh,
-                    selection=selection,
-                    loaded=loaded,
-                    retry=start.retry,
-                    told=partial(_print_standing, explain=start.explain),
-                    update=start.update,
-                )
-            _print_finished(finished)
+            finished = _run_one(prepared, start, loaded, engine)
             yield pipeline.ended(prepared, finished, time.monotonic() - started)
         except NothingFailed as error:
             yield _nothing_failed(prepared, error, alone=len(ready) == 1)
         except Exception as error:  # noqa: BLE001 - an internal error of one experiment is not one of the others
             yield _not_run(prepared, error, time.monotonic() - started)
         loaded.keep({weights(later.experiment, later.plan) for later in ready[i + 1 :]})
+
+
+def _run_one(prepared: Prepared, start: _Start, loaded: Loaded, engine: RayEngine | None) -> Finished | FinishedShard:
+    """A run or a shard, with its progress and what it came to."""
+    from steer import pipeline
+
+    common: dict[str, Any] = {
+        "command": ["steer", *sys.argv[1:]],
+        "fresh": start.fresh,
+        "selection": start.selection,
+        "loaded": loaded,
+        "retry": start.retry,
+        "told": partial(_print_standing, explain=start.explain),
+        "engine": engine,
+    }
+    if start.shard is not None:
+        with _progress(len(pipeline.share_of(prepared, start.shard).plan.trials)) as advance:
+            part = pipeline.run_shard(
+                prepared, start.shard, start.results, progress=advance, overrides=start.overrides, **common
+            )
+        _print_shard(part)
+        return part
+    with _progress(len(prepared.plan.trials)) as advance:
+        finished = pipeline.run(prepared, start.results, progress=advance, update=start.update, **common)
+    _print_finished(finished)
+    return finished
 
 
 def _nothing_failed(prepared: Prepared, error: NothingFailed, alone: bool) -> Ended:
@@ -332,6 +413,23 @@ def report(run: Annotated[Path, typer.Argument(help="A run folder, wherever it w
     if manifest.get("status") != "complete":
         raise typer.Exit(3)
     raise typer.Exit(int(any(verdict.verdict != "pass" for verdict in analysis.verdicts)))
+
+
+@app.command()
+def merge(
+    given: Annotated[list[Path], typer.Argument(help="All shards' run folders, or the experiment file.")],
+    results: Results = Path("results"),
+) -> None:
+    """Put the shards of a run together: tables, plots, verdicts and a report, as of a run of one piece.
+
+    Given the experiment file, the newest shards of its name in RESULTS are taken. Shards of other experiments, models
+    or machines do not mix, and none may be missing. Ends as `steer run` does.
+    """
+    from steer.merging import merge
+
+    finished = merge(given, results, ["steer", *sys.argv[1:]])
+    _print_finished(finished)
+    raise typer.Exit(finished.exit_code)
 
 
 @app.command()
@@ -729,8 +827,8 @@ def _print_warnings(prepared: Prepared) -> None:
         print(f"note: {note}", file=sys.stderr)
 
 
-def _print_plan(prepared: Prepared) -> None:
-    from steer.pipeline import outline
+def _print_plan(prepared: Prepared, shard: Shard | None = None) -> None:
+    from steer.pipeline import outline, share_of
 
     size = outline(prepared, os.cpu_count() or 1)
     print(f"{prepared.experiment.spec.name}: {prepared.experiment.question}")
@@ -738,6 +836,9 @@ def _print_plan(prepared: Prepared) -> None:
         f"plan: {size.trials:,} trials in {size.batches} batches ({size.prompts} prompts, {size.conditions} conditions,"
         f" {size.tokens:,} tokens), about {_duration(size.seconds)}"
     )
+    if shard is not None:
+        part = share_of(prepared, shard)
+        print(f"shard {shard}: {len(part.plan.trials):,} of these trials in {len(part.batches)} batches")
 
 
 def _print_gate(prepared: Prepared, fetch: bool) -> None:
@@ -758,7 +859,9 @@ def _print_foreseen(prepared: Prepared, start: _Start) -> None:
     """What a run would find cached; the model is loaded for it only where there are runs."""
     from steer.pipeline import foresee
 
-    if start.explain or start.retry or any(start.results.glob("*/*/journal.jsonl")):
+    if start.shard is not None:
+        print("cached: a shard takes nothing from other runs")
+    elif start.explain or start.retry or any(start.results.glob("*/*/journal.jsonl")):
         _print_standing(foresee(prepared, start.results, start.fresh, start.retry), start.explain)
 
 
@@ -794,22 +897,35 @@ class _Lines:
 
     def __call__(self, n: int) -> None:
         before, self.done = self.done, self.done + n
-        if before * 10 // self.total != self.done * 10 // self.total:
+        if n and before * 10 // self.total != self.done * 10 // self.total:
             seconds = time.monotonic() - self.started
             bar = "#" * (self.done * 20 // self.total)
             print(f"{self.what} [{bar:<20}] {self.done:,}/{self.total:,}  {seconds:.0f} s", flush=True)
 
 
 def _print_finished(finished: Finished) -> None:
-    counts = ", ".join(f"{count:,} {name}" for name, count in finished.counts.items())
-    print(f"trials: {counts}")
+    _print_counts(finished.counts)
     _print_verdicts(finished.analysis)
-    for problem in finished.problems[:10]:
-        print(f"problem: {log_text(problem)}", file=sys.stderr)
-    if len(finished.problems) > 10:
-        print(f"problem: and {len(finished.problems) - 10} more, in the manifest", file=sys.stderr)
+    _print_problems(finished.problems)
     print(f"tables: {finished.folder}")
     print(f"report: {finished.report}")
+
+
+def _print_shard(finished: FinishedShard) -> None:
+    _print_counts(finished.counts)
+    _print_problems(finished.problems)
+    print(f"shard {finished.shard}: {finished.folder} (`steer merge` judges all shards together)")
+
+
+def _print_counts(counts: Mapping[str, int]) -> None:
+    print("trials: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+
+
+def _print_problems(problems: Sequence[str]) -> None:
+    for problem in problems[:10]:
+        print(f"problem: {log_text(problem)}", file=sys.stderr)
+    if len(problems) > 10:
+        print(f"problem: and {len(problems) - 10} more, in the manifest", file=sys.stderr)
 
 
 def _print_verdicts(analysis: Analysis) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -35,8 +35,16 @@ if TYPE_CHECKING:
     from steer.analysis.analyse import Analysis
     from steer.analysis.snapshots import Update
     from steer.execution.batch_run import Session
+    from steer.execution.batches import Batch
+    from steer.execution.execute import Executed, Runner
+    from steer.execution.folder import RunFolder
     from steer.execution.loaded import Loaded
     from steer.execution.reuse import Standing
+    from steer.execution.shards import Shard, Share
+
+    Opening = Callable[[Loaded], Session]
+    Engine = Callable[[Opening], Runner]
+    """From a way to open an experiment's session, in whatever process, to what runs its batches."""
 
 FLOPS_PER_CORE = 20e9  # of float32, as measured on pocket; only for the estimate that is printed with the plan
 
@@ -81,6 +89,16 @@ class Finished:
         if self.problems:
             return 3
         return int(any(verdict.verdict != "pass" for verdict in self.analysis.verdicts))
+
+
+@dataclass(frozen=True)
+class FinishedShard:
+    """A shard that came to its end: its verdicts are those of the merged run."""
+
+    shard: Shard
+    folder: Path
+    problems: tuple[str, ...]
+    counts: Mapping[str, int]
 
 
 def check_file(path: Path, overrides: Sequence[str] = ()) -> tuple[Experiment, tuple[Problem, ...]]:
@@ -274,12 +292,8 @@ class Outline:
 
 def outline(prepared: Prepared, cores: int) -> Outline:
     """The size of a plan, and an estimate of its time: two FLOPs a parameter and token, at `FLOPS_PER_CORE`."""
-    from steer.execution.batches import cut
-
-    generation = prepared.experiment.spec.generation
-    steps = 0 if generation is None else generation.max_new_tokens
-    lengths = {prompt.id: len(prepared.tokens.encode(prompt.text).ids) for prompt in prepared.plan.prompts}
-    batches = list(cut(prepared.plan.trials, lengths, steps))
+    lengths, steps = _lengths(prepared)
+    batches = batches_of(prepared)
     tokens = sum(lengths[trial.prompt.id] + steps for trial in prepared.plan.trials)
     model = prepared.experiment.spec.model
     flops = 2 * parameters(folder_of(model.id, model.revision)) * tokens
@@ -291,6 +305,27 @@ def outline(prepared: Prepared, cores: int) -> Outline:
         tokens=tokens,
         seconds=flops / (cores * FLOPS_PER_CORE),
     )
+
+
+def _lengths(prepared: Prepared) -> tuple[Mapping[str, int], int]:
+    """Tokens of every prompt, and how many may be generated behind each."""
+    generation = prepared.experiment.spec.generation
+    lengths = {prompt.id: len(prepared.tokens.encode(prompt.text).ids) for prompt in prepared.plan.prompts}
+    return lengths, 0 if generation is None else generation.max_new_tokens
+
+
+def batches_of(prepared: Prepared) -> tuple[Batch, ...]:
+    """All batches of a plan, as a run cuts them that takes nothing over."""
+    from steer.execution.batches import cut
+
+    return tuple(cut(prepared.plan.trials, *_lengths(prepared)))
+
+
+def share_of(prepared: Prepared, shard: Shard) -> Share:
+    """What one of several shards runs of a plan."""
+    from steer.execution.shards import share
+
+    return share(prepared.plan, batches_of(prepared), *_lengths(prepared), shard)
 
 
 def parameters(folder: Path) -> int:
@@ -320,12 +355,14 @@ def run(
     retry: bool = False,
     told: Callable[[Standing], None] = lambda standing: None,
     update: Update | None = None,
+    engine: Engine | None = None,
 ) -> Finished:
     """Execute a plan and tell what it shows. A run whose problems are not empty has status `failed`.
 
     `loaded` holds models and transcoders that other runs of this process share. With `retry` the newest run of this
     experiment goes on with the trials that failed. `told` hears how much is cached before the first batch. `update`
-    says which values are recorded beside the file; by default new ones, in CI and of a part of the plan none.
+    says which values are recorded beside the file; by default new ones, in CI and of a part of the plan none. `engine`
+    runs the batches, by default in this process.
     """
     from steer.analysis.snapshots import chosen_update
 
@@ -334,27 +371,96 @@ def run(
     notes = gate_notes(experiment)
     session, identity = _opened(prepared, loaded)
     from steer.execution.execute import execute
+    from steer.execution.folder import open_folder
+    from steer.execution.reuse import begin
+
+    base = asked(prepared, identity, command, selection, notes)
+    with open_folder(results, experiment.spec.name, identity, experiment.hash, fresh, retry) as folder, settled():
+        told(begin(prepared.plan, session, folder, results, retry))
+        executed = execute(prepared.plan, session, folder, base, progress, retry, _runner(engine, prepared))
+        return concluded(prepared, folder, executed, update)
+
+
+def concluded(prepared: Prepared, folder: RunFolder, executed: Executed, update: Update) -> Finished:
+    """The tables of a run, analysed and told; `latest` points at it if it is complete and whole. ResultsError."""
+    from steer.analysis.analyse import analyse  # not before: nobody waits for these to see the first trials done
+    from steer.execution.folder import now
+    from steer.execution.manifest import outputs
+    from steer.report.report import report
+
+    lines = expectation_lines(prepared.experiment)
+    analysis = analyse(folder.path, lines, "none" if executed.problems else update)
+    status = "failed" if executed.problems else "complete"
+    manifest = {**executed.manifest, "status": status, "problems": list(executed.problems), "finished": now()}
+    manifest |= {"snapshots": dict(analysis.recorded)}
+    folder.write_manifest(manifest)  # before the page, which shows it
+    page = report(folder.path, analysis)
+    folder.write_manifest({**manifest, "outputs": outputs(folder.path)})
+    if status == "complete" and not manifest["partial"]:
+        folder.point_latest_here()
+    return Finished(folder.path, analysis, page, executed.problems, executed.tally.counts)
+
+
+def run_shard(
+    prepared: Prepared,
+    shard: Shard,
+    results: Path,
+    *,
+    command: Sequence[str],
+    progress: Callable[[int], None],
+    fresh: bool = False,
+    selection: Selection = Selection(),
+    overrides: Sequence[str] = (),
+    loaded: Loaded | None = None,
+    retry: bool = False,
+    told: Callable[[Standing], None] = lambda standing: None,
+    engine: Engine | None = None,
+) -> FinishedShard:
+    """Execute one shard of a plan, in a run folder of its own that has tables but no verdicts.
+
+    Nothing is taken from other runs: what they know would change the batches, and of each shard others. `overrides` and
+    `selection` are what `prepared` was made with; its merging makes it again.
+    """
+    from steer.execution.execute import execute
     from steer.execution.folder import now, open_folder
     from steer.execution.manifest import outputs
     from steer.execution.reuse import begin
 
-    base = _asked(prepared, identity, command, selection, notes)
+    experiment, share = prepared.experiment, share_of(prepared, shard)
+    notes = gate_notes(experiment)
+    session, whole = _opened(prepared, loaded)
+    part = {"index": shard.index, "of": shard.of, "whole": whole, "cut": share.cut}
+    part |= {"set": list(overrides), "selection": asdict(selection)}
+    identity = f"{whole} {shard} {share.cut}"
+    base = {**asked(prepared, identity, command, selection, notes), "partial": True, "shard": part}
     with open_folder(results, experiment.spec.name, identity, experiment.hash, fresh, retry) as folder, settled():
-        told(begin(prepared.plan, session, folder, results, retry))
-        executed = execute(prepared.plan, session, folder, base, progress, retry)
-        from steer.analysis.analyse import analyse  # not before: nobody waits for these to see the first trials done
-        from steer.report.report import report
-
-        analysis = analyse(folder.path, expectation_lines(experiment), "none" if executed.problems else update)
+        told(begin(share.plan, session, folder, results, retry, alone=True))
+        executed = execute(share.plan, session, folder, base, progress, retry, _runner(engine, prepared), share)
         status = "failed" if executed.problems else "complete"
         manifest = {**executed.manifest, "status": status, "problems": list(executed.problems), "finished": now()}
-        manifest |= {"snapshots": dict(analysis.recorded)}
-        folder.write_manifest(manifest)  # before the page, which shows it
-        page = report(folder.path, analysis)
+        manifest["shard"] = {**part, "calls": executed.tally.calls}
         folder.write_manifest({**manifest, "outputs": outputs(folder.path)})
-        if status == "complete" and not selection.partial:
-            folder.point_latest_here()
-        return Finished(folder.path, analysis, page, executed.problems, executed.tally.counts)
+        return FinishedShard(shard, folder.path, executed.problems, executed.tally.counts)
+
+
+def _runner(engine: Engine | None, prepared: Prepared) -> Runner:
+    from steer.execution.execute import run_here
+
+    if engine is None:
+        return run_here
+    plan = prepared.plan
+    frozen = [trial for trial in plan.trials if trial.setup.freeze_attention]
+    few = replace(plan, trials=tuple((frozen or plan.trials)[:1]))  # all that a session depends on, of maybe millions
+    return engine(partial(reopened, prepared.experiment, few))
+
+
+def reopened(experiment: Experiment, plan: Plan, loaded: Loaded) -> Session:
+    """The session of an experiment in another process, which lets go of the models of those before it."""
+    from steer.execution.execute import open_session
+    from steer.execution.loaded import weights
+
+    loaded.keep({weights(experiment, plan)})
+    return open_session(experiment, plan, transcoder_folder(experiment), loaded)
 
 
 def _opened(prepared: Prepared, loaded: Loaded | None) -> tuple[Session, str]:
@@ -371,7 +477,7 @@ def _opened(prepared: Prepared, loaded: Loaded | None) -> tuple[Session, str]:
     return session, identity(experiment.hash, plan, session.environment)
 
 
-def _asked(
+def asked(
     prepared: Prepared, identity: str, command: Sequence[str], selection: Selection, notes: Sequence[str]
 ) -> dict[str, Any]:
     """What the manifest says before anything has run."""
@@ -406,9 +512,12 @@ def foresee(prepared: Prepared, results: Path, fresh: bool, retry: bool, loaded:
     return reuse.foresee(prepared.plan, session, results, resumed, fresh, retry)
 
 
-def ended(prepared: Prepared, finished: Finished, seconds: float) -> Ended:
+def ended(prepared: Prepared, finished: Finished | FinishedShard, seconds: float) -> Ended:
     """A run that came to its end, for the summary of several."""
     experiment = prepared.experiment
+    if isinstance(finished, FinishedShard):
+        name, problems = f"{experiment.spec.name} {finished.shard}", finished.problems
+        return Ended(name, experiment.path, problems=problems, page=finished.folder, seconds=seconds, shard=True)
     return Ended(
         name=experiment.spec.name,
         path=experiment.path,

@@ -12,7 +12,7 @@ from steer.errors import UsageError
 EACH_RUN_ITS_OWN = (
     "run_id", "created", "finished", "command", "timings", "peak_memory_bytes", "outputs", "tables", "counts",
     "checksum", "fresh", "taken_from", "identity", "experiment_hash", "experiment_path", "hooks", "question",
-    "snapshots",
+    "snapshots", "shard", "merged",
 )  # fmt: skip
 """Keys that differ between any two runs, or that only repeat what other keys say."""
 

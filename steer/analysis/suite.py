@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from steer.analysis.expectations import Verdict  # brings pandas and scipy, which planning does without
 
-Worst = Literal["pass", "expects nothing", "skipped", "inconclusive", "fail", "incomplete", "did not run"]
+Worst = Literal[
+    "pass", "expects nothing", "to be merged", "skipped", "inconclusive", "fail", "incomplete", "did not run"
+]
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,7 @@ class Ended:
     """One experiment file at the end.
 
     `lines` says where in the file an expectation stands, by its id without `[value]`. `page` is None where nothing
-    ran: `problems` (with the `code` of the first) or `skipped` then say why.
+    ran: `problems` (with the `code` of the first) or `skipped` then say why. Of a shard it is the run folder.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Ended:
     page: Path | None = None
     seconds: float = 0.0
     skipped: str = ""
+    shard: bool = False
 
     @property
     def worst(self) -> Worst:
@@ -38,6 +41,8 @@ class Ended:
             return "skipped"
         if self.problems:
             return "did not run" if self.page is None else "incomplete"
+        if self.shard:
+            return "to be merged"
         found = {verdict.verdict for verdict in self.verdicts}
         decided: tuple[Worst, ...] = ("fail", "inconclusive", "pass")
         return next((word for word in decided if word in found), "expects nothing")
@@ -46,7 +51,7 @@ class Ended:
     def exit_code(self) -> int:
         """0 all expectations held, 1 one failed or is inconclusive, 3 not complete; where nothing ran, the error's."""
         match self.worst:
-            case "pass" | "expects nothing" | "skipped":
+            case "pass" | "expects nothing" | "to be merged" | "skipped":
                 return 0
             case "fail" | "inconclusive":
                 return 1

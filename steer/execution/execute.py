@@ -6,8 +6,9 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 
 from steer.errors import ModelError, RunError, SpecError, UsageError
 from steer.execution import provenance
-from steer.execution.batch_run import Baselines, Session
+from steer.execution.batch_run import Baselines, BatchResult, Session
 from steer.execution.batches import Batch, cut
 from steer.execution.folder import RunFolder, now, peak_memory
 from steer.execution.journal import Journal
@@ -23,6 +24,7 @@ from steer.execution.loaded import Loaded, weights
 from steer.execution.memory import run_in_memory
 from steer.execution.outcome import Outcome
 from steer.execution.passes import Engine
+from steer.execution.shards import Share
 from steer.execution.tables import write_tables
 from steer.execution.trial_key import Environment
 from steer.execution.unedited import DirectionTexts, Unedited
@@ -41,6 +43,16 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_ma
 """What decides which tokens a text is, and where a completion stops."""
 Progress = Callable[[int], None]
 """Told how many trials have just finished."""
+Parts = Iterator[tuple[Batch, BatchResult]]
+Runner = Callable[[Sequence[Batch], Session, Baselines], Parts]
+"""Runs batches, in any order and each once, whole or as parts of it; who takes a part adds its baselines to the given
+ones before asking for the next."""
+
+
+def run_here(batches: Sequence[Batch], session: Session, baselines: Baselines) -> Parts:
+    """The batches in their order, in this process."""
+    for batch in batches:
+        yield from run_in_memory(batch, session, baselines)
 
 
 @dataclass
@@ -56,11 +68,20 @@ class Tally:
     expected: set[str] = field(default_factory=set)
     fired: Counter[str] = field(default_factory=Counter)
     acted: Counter[str] = field(default_factory=Counter)
-    errors: list[str] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
 
     @property
     def counts(self) -> dict[str, int]:
         return {"planned": self.planned, "cached": self.cached, "run": self.run, "failed": self.failed}
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """How often each hook fired that was planned."""
+        return {name: self.fired[name] for name in sorted(self.expected)}
+
+    def failures(self, plan: Plan) -> list[str]:
+        """Why trials failed, in plan order and each reason once."""
+        return list(dict.fromkeys(self.errors[trial.id] for trial in plan.trials if trial.id in self.errors))
 
 
 @dataclass(frozen=True)
@@ -166,11 +187,18 @@ def identity(experiment_hash: str, plan: Plan, environment: Environment) -> str:
 
 
 def execute(
-    plan: Plan, session: Session, folder: RunFolder, base: Mapping[str, Any], progress: Progress, retry: bool = False
+    plan: Plan,
+    session: Session,
+    folder: RunFolder,
+    base: Mapping[str, Any],
+    progress: Progress,
+    retry: bool = False,
+    runner: Runner = run_here,
+    share: Share | None = None,
 ) -> Executed:
     """Run what is missing in the journal (with `retry` also what failed) and write the tables.
 
-    An interruption leaves the journal and status `interrupted`.
+    `share` says which batches those of a shard's plan are. An interruption leaves the journal and status `interrupted`.
     """
     started = time.perf_counter()
     before = folder.manifest()
@@ -179,7 +207,8 @@ def execute(
     folder.write_manifest(manifest)
     try:
         with Journal(folder.journal) as journal:
-            tally = _run_missing(plan, session, journal, progress, retry)
+            work = _Work(plan, session, journal, progress, retry, Tally(planned=len(plan.trials)))
+            tally = work.done(runner, share)
             ran = time.perf_counter()
             rows = write_tables(folder.path, plan, journal, session.encoded, session.engine.model.tokens)
     except KeyboardInterrupt:
@@ -192,88 +221,121 @@ def execute(
         "counts": tally.counts,
         "taken_from": dict(tally.taken_from),
         "halved_batches": tally.halved,
-        "hooks": {"expected": len(tally.expected), "fired": sum(tally.fired[name] > 0 for name in tally.expected)},
+        "hooks": {"expected": len(tally.calls), "fired": sum(map(bool, tally.calls.values()))},
         "tables": rows,
         "peak_memory_bytes": peak_memory(),
         "timings": {"trials_s": round(ran - started, 3), "tables_s": round(time.perf_counter() - ran, 3)},
     }
-    return Executed(tally, tuple(_problems(plan, tally)), manifest)
+    return Executed(tally, tuple(tally.failures(plan) if share else problems(plan, tally)), manifest)
 
 
-def _run_missing(plan: Plan, session: Session, journal: Journal, progress: Progress, retry: bool) -> Tally:
-    """What was taken over from other runs first, then the batches of everything else."""
-    tally = Tally(planned=len(plan.trials))
-    baselines: Baselines = {}
-    own = [trial for trial in plan.trials if not _is_taken_over(trial, journal)]
-    taken = [trial for trial in plan.trials if _is_taken_over(trial, journal)]
-    _recall(taken, journal, baselines, tally)
-    tally.cached = len(taken)
-    progress(len(taken))
-    lengths = {name: len(encoded.ids) for name, encoded in session.encoded.items()}
-    for batch in cut(own, lengths, session.sampling.max_new_tokens if session.sampling else 0):
-        missing = {trial.id for trial in batch.trials if _is_missing(trial, journal, retry)}
-        if missing:
-            _run(batch, missing, session, journal, baselines, tally)
-        else:
-            _recall(batch.trials, journal, baselines, tally)
-        tally.cached += len(batch.trials) - len(missing)
-        tally.run += len(missing)
-        progress(len(batch.trials))
-    return tally
+@dataclass
+class _Work:
+    """A run under way: what its journal has, and what is still to do."""
 
+    plan: Plan
+    session: Session
+    journal: Journal
+    progress: Progress
+    retry: bool
+    tally: Tally
+    baselines: Baselines = field(default_factory=dict)
 
-def _is_taken_over(trial: Trial, journal: Journal) -> bool:
-    return trial.id in journal.entries and journal.entries[trial.id].origin != ""
+    def done(self, runner: Runner, share: Share | None) -> Tally:
+        """What was taken over from other runs first, then what the journal has, then the batches of all the rest."""
+        taken = [trial for trial in self.plan.trials if self._is_taken_over(trial)]
+        self._recall(taken)
+        self.tally.cached = len(taken)
+        self.progress(len(taken))
+        for where in share.lacking if share else ():
+            self.baselines[where] = Outcome.failed("", "its trials are another shard's")
+        todo = list(self._missing(self._cut() if share is None else share.batches))
+        self._run(todo, runner)
+        return self.tally
 
+    def _cut(self) -> Iterator[Batch]:
+        lengths = {name: len(encoded.ids) for name, encoded in self.session.encoded.items()}
+        new_tokens = self.session.sampling.max_new_tokens if self.session.sampling else 0
+        return cut([t for t in self.plan.trials if not self._is_taken_over(t)], lengths, new_tokens)
 
-def _is_missing(trial: Trial, journal: Journal, retry: bool) -> bool:
-    entry = journal.entries.get(trial.id)
-    return entry is None or (retry and entry.status == "failed")
+    def _missing(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The batches of which a trial is to run: whole, so that shape and numbers are those of a run at one go."""
+        for batch in batches:
+            ours = self._ours(batch)
+            missing = sum(map(self._is_missing, ours))
+            self.tally.cached += len(ours) - missing
+            self.tally.run += missing
+            if missing:
+                yield batch
+            else:
+                self._recall(ours)
+                self.progress(len(ours))
 
+    def _run(self, todo: Sequence[Batch], runner: Runner) -> None:
+        sizes = {batch.trials[0].id: len(batch.trials) for batch in todo}
+        for part, result in runner(todo, self.session, self.baselines):
+            self.tally.halved += len(part.trials) < sizes.get(part.trials[0].id, 0)
+            self.tally.expected |= result.expected
+            self.tally.fired.update(result.fired)
+            self._take(part, result)
+            self.progress(len(self._ours(part)))
 
-def _run(
-    batch: Batch, missing: set[str], session: Session, journal: Journal, baselines: Baselines, tally: Tally
-) -> None:
-    """The whole batch runs, so that its shape and its numbers are those of a run without interruption."""
-    parts = 0
-    for part, result in run_in_memory(batch, session, baselines):
-        parts += 1
-        tally.expected |= result.expected
-        tally.fired.update(result.fired)
+    def _take(self, part: Batch, result: BatchResult) -> None:
+        """Into the journal what it does not have; a trial that is another shard's counts as a baseline at most."""
         for trial, outcome in zip(part.trials, result.outcomes, strict=True):
-            if trial.id in missing:
-                journal.append(outcome.record())
-        _recall(part.trials, journal, baselines, tally)
-    tally.halved += parts > 1
+            if self._is_missing(trial):
+                self.journal.append(outcome.record())
+            elif trial.condition == "baseline" and trial.id not in self._ids:
+                self.baselines[trial.prompt.id, trial.seed] = _slim(outcome)
+        self._recall(self._ours(part))
+
+    def _recall(self, trials: Sequence[Trial]) -> None:
+        self.baselines |= recall(trials, self.journal, self.tally)
+
+    def _ours(self, batch: Batch) -> list[Trial]:
+        return [trial for trial in batch.trials if trial.id in self._ids]
+
+    @cached_property
+    def _ids(self) -> frozenset[str]:
+        return frozenset(trial.id for trial in self.plan.trials)
+
+    def _is_taken_over(self, trial: Trial) -> bool:
+        return trial.id in self.journal.entries and self.journal.entries[trial.id].origin != ""
+
+    def _is_missing(self, trial: Trial) -> bool:
+        entry = self.journal.entries.get(trial.id)
+        return trial.id in self._ids and (entry is None or (self.retry and entry.status == "failed"))
 
 
-def _recall(trials: Sequence[Trial], journal: Journal, baselines: Baselines, tally: Tally) -> None:
-    """Count what the journal says of trials, and keep their baselines for those that are compared with them."""
+def recall(trials: Sequence[Trial], journal: Journal, tally: Tally) -> Baselines:
+    """Count what the journal says of trials; gives back the baselines among them."""
+    found: Baselines = {}
     for trial, record in zip(trials, journal.read_all(trial.id for trial in trials), strict=True):
         outcome = Outcome.of(record)
-        _count(tally, trial.condition, trial.control, outcome)
+        _count(tally, trial, outcome)
         if outcome.origin:
             tally.taken_from[outcome.origin] += 1
         if trial.condition == "baseline":
-            baselines[trial.prompt.id, trial.seed] = _slim(outcome)
+            found[trial.prompt.id, trial.seed] = _slim(outcome)
+    return found
 
 
 def _slim(outcome: Outcome) -> Outcome:
     return replace(outcome, applied=Applied(0, 0.0, ()), shifts=())
 
 
-def _count(tally: Tally, condition: str, control: str, outcome: Outcome) -> None:
+def _count(tally: Tally, trial: Trial, outcome: Outcome) -> None:
     if outcome.status == "failed":
         tally.failed += 1
-        tally.errors.append(f"trial {outcome.trial_id} ({condition}, {control}): {outcome.error}")
-    elif control == "none":
-        tally.acted[condition] += outcome.applied.pairs
+        tally.errors[trial.id] = f"trial {trial.id} ({trial.condition}, {trial.control}): {outcome.error}"
+    elif trial.control == "none":
+        tally.acted[trial.condition] += outcome.applied.pairs
 
 
-def _problems(plan: Plan, tally: Tally) -> list[str]:
-    problems = list(dict.fromkeys(tally.errors))
-    silent = sorted(tally.expected - {name for name, count in tally.fired.items() if count})
-    problems += [f"hook {name} was planned and never called" for name in silent]
+def problems(plan: Plan, tally: Tally) -> list[str]:
+    """What stands against calling a whole run complete."""
+    problems = tally.failures(plan)
+    problems += [f"hook {name} was planned and never called" for name, count in tally.calls.items() if not count]
     conditions = {t.condition: t.setup.allow_silent for t in plan.trials if t.condition != "baseline"}
     for condition, allowed in conditions.items():
         if not allowed and tally.acted[condition] == 0 and tally.planned > tally.failed:

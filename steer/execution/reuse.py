@@ -87,12 +87,13 @@ class Standing:
     why: Callable[[], Reasons]
 
 
-def begin(plan: Plan, session: Session, folder: RunFolder, results: Path, retry: bool) -> Standing:
+def begin(plan: Plan, session: Session, folder: RunFolder, results: Path, retry: bool, alone: bool = False) -> Standing:
     """Give a new run its journal, with all that earlier runs know; there at once and whole, or not at all.
 
-    UsageError where nothing is to be retried.
+    A run that is begun with `--fresh`, or is `alone`, takes nothing from them. UsageError where nothing is to be
+    retried.
     """
-    fresh = bool(folder.manifest()["fresh"])
+    fresh = alone or bool(folder.manifest()["fresh"])
     earlier = Earlier({}, {}) if fresh else Earlier.under(results, folder.path)
     if not folder.journal.exists():
         with replacing(folder.journal) as stream:

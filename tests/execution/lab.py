@@ -60,6 +60,7 @@ class Lab:
                 loaded=self.loaded,
                 retry=retry,
                 told=said.append,
+                **more,
             )
         return Ran(finished.folder, dict(finished.counts), said[0], finished.exit_code)
 
