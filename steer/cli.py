@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -114,6 +114,14 @@ def run(
             "always of a part of the plan, or with --set).",
         ),
     ] = None,
+    shortcuts: Annotated[
+        bool,
+        typer.Option(
+            "--shortcuts/--no-shortcuts",
+            help="Runs of each trial only the blocks and positions that it can change; or all of everything. The same "
+            "numbers but for rounding.",
+        ),
+    ] = True,
     shard: Annotated[
         str | None,
         typer.Option(
@@ -163,17 +171,18 @@ def run(
     require = _engine(engine, workers, num_gpus, address)
     with paused():
         collected = _collected(experiments, set_ or (), selection, strict)
+    ready = [replace(prepared, shortcuts=shortcuts) for prepared in collected.ready]
     if dry_run:
-        for prepared in collected.ready:
+        for prepared in ready:
             _print_warnings(prepared)
             _print_plan(prepared, part)
             _print_gate(prepared, fetch=False)
             _print_foreseen(prepared, start)
-        raise typer.Exit(0 if collected.ready else 2)
+        raise typer.Exit(0 if ready else 2)
     ended = list(collected.skipped)
     try:
-        with pipeline.terminated_as_interrupted(), require(collected.ready) as runs_batches:
-            for one in _run_each(collected.ready, start, runs_batches):
+        with pipeline.terminated_as_interrupted(), require(ready) as runs_batches:
+            for one in _run_each(ready, start, runs_batches):
                 ended.append(one)
     except KeyboardInterrupt:
         _tell(ended, junit)

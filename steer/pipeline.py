@@ -64,13 +64,14 @@ class Selection:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A checked experiment and its plan; nothing heavy is loaded yet."""
+    """A checked experiment and its plan; nothing heavy is loaded yet. Without `shortcuts` every row runs whole."""
 
     experiment: Experiment
     plan: Plan
     tokens: Tokens
     warnings: tuple[Problem, ...]
     notes: tuple[str, ...]
+    shortcuts: bool = True
 
 
 @dataclass(frozen=True)
@@ -451,16 +452,16 @@ def _runner(engine: Engine | None, prepared: Prepared) -> Runner:
     plan = prepared.plan
     frozen = [trial for trial in plan.trials if trial.setup.freeze_attention]
     few = replace(plan, trials=tuple((frozen or plan.trials)[:1]))  # all that a session depends on, of maybe millions
-    return engine(partial(reopened, prepared.experiment, few))
+    return engine(partial(reopened, prepared.experiment, few, prepared.shortcuts))
 
 
-def reopened(experiment: Experiment, plan: Plan, loaded: Loaded) -> Session:
+def reopened(experiment: Experiment, plan: Plan, shortcuts: bool, loaded: Loaded) -> Session:
     """The session of an experiment in another process, which lets go of the models of those before it."""
     from steer.execution.execute import open_session
     from steer.execution.loaded import weights
 
     loaded.keep({weights(experiment, plan)})
-    return open_session(experiment, plan, transcoder_folder(experiment), loaded)
+    return open_session(experiment, plan, transcoder_folder(experiment), loaded, shortcuts)
 
 
 def _opened(prepared: Prepared, loaded: Loaded | None) -> tuple[Session, str]:
@@ -472,9 +473,9 @@ def _opened(prepared: Prepared, loaded: Loaded | None) -> tuple[Session, str]:
         from steer.execution.execute import check_rows, identity, open_session
         from steer.execution.loaded import Loaded
 
-        session = open_session(experiment, plan, folder, loaded or Loaded())
+        session = open_session(experiment, plan, folder, loaded or Loaded(), prepared.shortcuts)
     check_rows(session, plan)
-    return session, identity(experiment.hash, plan, session.environment)
+    return session, identity(experiment.hash, plan, session.environment, prepared.shortcuts)
 
 
 def asked(
@@ -496,6 +497,7 @@ def asked(
         "git": provenance.git(experiment.path.parent),
         "seeds": list(experiment.spec.seeds),
         "partial": selection.partial,
+        "shortcuts": prepared.shortcuts,
         "warnings": [*(warning.message for warning in prepared.warnings), *prepared.notes, *notes],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -123,3 +124,13 @@ def test_the_reason_is_the_difference_from_the_nearest_run_and_not_from_the_newe
     _, told, _ = run(*one, "--set", "generation.max_new_tokens=6", "--explain", "--dry-run")
     edited = [line for line in told if "clamped" in line]  # the baselines of both runs are as near
     assert len(edited) == 2 and all(f"run: other generation settings than in {nearest}" in line for line in edited)
+
+
+def test_without_shortcuts_a_run_gives_the_same_numbers_and_says_so(run: Command) -> None:
+    for options, shortcuts in (((), True), (("--fresh", "--no-shortcuts"), False)):
+        assert run(*options)[0] == 0
+        manifest = json.loads((run.project.run() / "manifest.json").read_text())
+        assert manifest["shortcuts"] is shortcuts
+    short, whole = (tables(folder)["measurements"] for folder in run.runs())
+    pd.testing.assert_frame_equal(short, whole, check_exact=False, rtol=1e-4, atol=1e-4)
+    assert run("--no-shortcuts", "--fresh", "--dry-run")[0] == 0

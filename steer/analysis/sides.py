@@ -17,7 +17,8 @@ EACH_RUN_ITS_OWN = (
 """Keys that differ between any two runs, or that only repeat what other keys say."""
 
 FIRST = (
-    "status", "partial", "model", "transcoder", "device", "dtype", "packages", "machine", "git", "seeds", "experiment",
+    "status", "partial", "shortcuts", "model", "transcoder", "device", "dtype", "packages", "machine", "git", "seeds",
+    "experiment",
 )  # fmt: skip
 
 

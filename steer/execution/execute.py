@@ -93,7 +93,9 @@ class Executed:
     manifest: dict[str, Any]
 
 
-def open_session(experiment: Experiment, plan: Plan, transcoder: Path, loaded: Loaded) -> Session:
+def open_session(
+    experiment: Experiment, plan: Plan, transcoder: Path, loaded: Loaded, shortcuts: bool = True
+) -> Session:
     """Model and transcoders, loaded where they are not yet, and the prompts' tokens.
 
     ModelError, TranscoderError, RunError.
@@ -111,7 +113,7 @@ def open_session(experiment: Experiment, plan: Plan, transcoder: Path, loaded: L
         {use: experiment.path.parent / use for use in _direction_files(experiment)},
     )
     return Session(
-        engine=Engine(model, transcoders),
+        engine=Engine(model, transcoders, shortcuts),
         resolver=Resolver(
             experiment.features,
             tuple(spec.directions),
@@ -181,9 +183,9 @@ def check_rows(session: Session, plan: Plan) -> None:
         raise UsageError("; ".join(hopeless))
 
 
-def identity(experiment_hash: str, plan: Plan, environment: Environment) -> str:
+def identity(experiment_hash: str, plan: Plan, environment: Environment, shortcuts: bool) -> str:
     """64 hex digits: runs that share it would write the same tables, so one can go on where another stopped."""
-    return _digest([experiment_hash, [trial.id for trial in plan.trials], asdict(environment)])
+    return _digest([experiment_hash, [trial.id for trial in plan.trials], asdict(environment), shortcuts])
 
 
 def execute(
