@@ -1,1 +1,1 @@
-"""What does steering cost? Contenders are timed in turn in one process; ratios are what counts."""
+"""What does steering cost, beside the same work done by hand, by other libraries, and not at all?"""

@@ -370,7 +370,7 @@ def run(
     experiment = prepared.experiment
     update = update or chosen_update(None, selection.partial, False, os.environ)
     notes = gate_notes(experiment)
-    session, identity = _opened(prepared, loaded)
+    session, identity = opened(prepared, loaded)
     from steer.execution.execute import execute
     from steer.execution.folder import open_folder
     from steer.execution.reuse import begin
@@ -429,7 +429,7 @@ def run_shard(
 
     experiment, share = prepared.experiment, share_of(prepared, shard)
     notes = gate_notes(experiment)
-    session, whole = _opened(prepared, loaded)
+    session, whole = opened(prepared, loaded)
     part = {"index": shard.index, "of": shard.of, "whole": whole, "cut": share.cut}
     part |= {"set": list(overrides), "selection": asdict(selection)}
     identity = f"{whole} {shard} {share.cut}"
@@ -464,7 +464,7 @@ def reopened(experiment: Experiment, plan: Plan, shortcuts: bool, loaded: Loaded
     return open_session(experiment, plan, transcoder_folder(experiment), loaded, shortcuts)
 
 
-def _opened(prepared: Prepared, loaded: Loaded | None) -> tuple[Session, str]:
+def opened(prepared: Prepared, loaded: Loaded | None) -> tuple[Session, str]:
     """The model and transcoder of a plan, every row of which can be made, and the identity of its run."""
     experiment, plan = prepared.experiment, prepared.plan
     folder, stated = transcoder_folder(experiment), experiment.spec.transcoder
@@ -508,7 +508,7 @@ def foresee(prepared: Prepared, results: Path, fresh: bool, retry: bool, loaded:
     from steer.execution.folder import resumable
 
     experiment = prepared.experiment
-    session, wanted = _opened(prepared, loaded)
+    session, wanted = opened(prepared, loaded)
     home = results / experiment.spec.name
     resumed = None if fresh else resumable(home, wanted, experiment.hash, retry)
     return reuse.foresee(prepared.plan, session, results, resumed, fresh, retry)

@@ -54,6 +54,7 @@ def run_beyond_baseline(
 ) -> list[int]:
     """Tokens a block reads for the rows, the unedited pass over their text left out."""
     ids = [world.model.tokens.encode(text).ids] * len(rows)
+    _ = world.model.resumable  # found out once, by passes of its own
     with counted(world) as read:
         run_rows(world, rows, ids, steps, shortcuts=shortcuts)
     return [n - len(ids[0]) for n in read]

@@ -280,7 +280,8 @@ def test_an_edit_leaves_the_layers_before_it_alone(here: Here) -> None:
     seen: dict[str, list[Tensor]] = {f"blocks.{layer}.hook_resid_pre": [] for layer in range(last + 1)}
     hooks = [(name, lambda x, hook, into=passed: into.append(x.clone())) for name, passed in seen.items()]
     with world.model.hooked(hooks):
-        logits(world, clamp(last, 3, 40.0))
-        logits(world)
+        for stated in ((clamp(last, 3, 40.0),), ()):
+            rows = [row(world, text, *stated) for text in TEXTS]
+            run_rows(world, rows, ids_of(world), shortcuts=False)  # the blocks below would not run at all
     for passed in seen.values():
         assert torch.equal(passed[-2], passed[-1])
