@@ -158,7 +158,9 @@ class Edited:
         joining = not self.editing.across
         for part in parts(*self.starts, self.engine.model.n_layers, self.text.layout.total, joining):
             rows = torch.tensor(part.rows, device=self.engine.model.device)
-            covered = torch.tensor([n for n, column in enumerate(self.known.columns) if column >= part.column])
+            covered = torch.tensor(
+                [n for n, at in enumerate(self.known.columns) if at >= part.column], dtype=torch.long
+            )
             logits[rows[:, None], covered] = self._climb(part, torch.tensor(self.known.columns)[covered], cache)
         return logits, cache
 

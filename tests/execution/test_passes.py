@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from steer.execution.passes import Engine
+from steer.execution.passes import Engine, Text, edited_pass, unedited_pass
 from steer.intervention.records import Applied, applied
 from steer.intervention.rows import Row
+from steer.intervention.watch import Watch
 from steer.model.generation import Sampling
 from tests.intervention.batches import generated_rows, run_rows, worlds
 from tests.intervention.test_laws import row
@@ -184,3 +185,16 @@ def test_rows_of_one_prompt_and_seed_that_change_nothing_are_generated_once(worl
     steps = max(len(one.ids) + (one.stop_reason == "eos") for one in done.completions or ()) - 1
     assert read == [length + steps] * here.model.n_layers
     assert len(set(done.completions or ())) == 1
+
+
+def test_a_row_that_changes_only_what_lies_behind_the_last_known_column_gives_what_is_known(world: Worlds) -> None:
+    here = world("llama", "relu")
+    ids = here.model.tokens.encode(TEXT).ids
+    text = Text.of([ids], [(5, 6, 7)], here.model.tokens.pad_id, here.model.device)
+    rows = [row(here, TEXT, {"op": "add", "feature": "1/5", "value": 9, "positions": len(ids) + 2})]
+    for shortcuts in (True, False):
+        engine = Engine(here.model, here.transcoders, shortcuts)
+        nothing = Watch((), here.transcoders, 1, 0, here.model.device)
+        known = unedited_pass(engine, text, rows, nothing, range(len(ids) - 1, len(ids) + 2))
+        edited = edited_pass(engine, text, [0], known, rows)
+        torch.testing.assert_close(edited, known.logits, atol=ROUNDING, rtol=ROUNDING)
