@@ -13,8 +13,9 @@ from torch import Tensor
 from steer.errors import RunError
 from steer.execution.batches import Batch
 from steer.execution.outcome import Outcome, PlacedShift
-from steer.execution.passes import Engine, Ids, Known, Steered, Text, edited_pass, steered_pass, unedited_pass
+from steer.execution.passes import Engine, Ids, Known, Text, edited_pass, unedited_pass
 from steer.execution.readings import Reading, named_tokens, reading_of
+from steer.execution.steered import Steered, steered_pass
 from steer.execution.trial_key import Environment, Keys, TrialKey
 from steer.experiment.spec import FeatureActivation, GroupActivation, Measurement
 from steer.experiment.trial import Trial

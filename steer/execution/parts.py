@@ -55,7 +55,8 @@ def _part(rows: Sequence[tuple[int, int, int]], width: int, joining: bool) -> Pa
 
 def _joins(levels: Sequence[tuple[int, tuple[int, ...]]], worth: float) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Rows come in early, with those below them, where waiting saves less than it costs (in rows times blocks)."""
-    at, waiting, saved = levels[0][0], (), 0
+    waiting: tuple[int, ...] = ()
+    at, saved = levels[0][0], 0
     for layer, rows in levels:
         saved += len(rows) * (layer - at)
         if saved > worth:

@@ -1,4 +1,4 @@
-"""The passes of a batch: unedited over its texts, edited over its rows where they differ, and token by token.
+"""The passes over a batch's texts: unedited, and edited where its rows differ.
 
 What the unedited model did is known (`Known`) before an edited row runs. A row is the unedited model up to the first
 layer and before the first column that it changes, so its pass starts there: with the known residual stream, changed,
@@ -8,9 +8,9 @@ this off.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -24,7 +24,7 @@ from steer.intervention.rows import Row
 from steer.intervention.slots import Layout
 from steer.intervention.watch import Watch
 from steer.model.cache import RoomyCache
-from steer.model.generation import Completion, Sampling, generate, padded
+from steer.model.generation import padded
 from steer.model.language_model import LanguageModel
 from steer.transcoder.transcoder import Transcoders
 
@@ -249,137 +249,3 @@ def edited_pass(
     watch = Watch((), engine.transcoders, len(text_of), 0, engine.model.device)
     with torch.inference_mode():
         return Edited.start(engine, text, text_of, known, rows, watch).over_text()[0]
-
-
-@dataclass(frozen=True)
-class Steered:
-    """What a batch did under its edits."""
-
-    logits: Float[Tensor, "batch n d_vocab"]
-    completions: tuple[Completion, ...] | None
-    editing: Editing
-
-
-def steered_pass(
-    engine: Engine,
-    prompts: Sequence[Ids],
-    text: Text,
-    text_of: Sequence[int],
-    known: Known,
-    rows: Sequence[Row],
-    watch: Watch,
-    sampling: Sampling | None,
-    seeds: Sequence[int],
-) -> Steered:
-    """The prompts under the edits, and what is generated after them; their last column has to be a known one."""
-    steps = 0 if sampling is None else sampling.max_new_tokens
-    with torch.inference_mode():
-        edited = Edited.start(engine, text, text_of, known, rows, watch, steps)
-        logits, cache = edited.over_text()
-        if sampling is None or cache is None:
-            return Steered(logits, None, edited.editing)
-        shadowed = any(row.needs_shadow for row in rows)
-        last = logits[:, known.columns.index(text.layout.width - 1)]
-        done = _decoded(edited, last, cache, prompts, sampling, seeds, shadowed)
-    return Steered(logits, done, edited.editing)
-
-
-@dataclass
-class SteeredDecoder:
-    """A decode step with the batch's edits; `shadow`, where baseline units need it, reads the same tokens unedited."""
-
-    engine: Engine
-    editing: Editing
-    cache: RoomyCache
-    watch: Watch
-    shadow: RoomyCache | None
-    column: int
-    hooks: Hooks = field(default_factory=list)
-
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        """The hooks are there from step to step; beside a shadow they come and go."""
-        self.hooks = [*self.editing.hooks(), *self.watch.hooks()]
-        with self.engine.model.hooked(self.hooks) if self.shadow is None else nullcontext():
-            yield
-
-    def step(self, ids: Int[Tensor, "batch 1"], mask: Bool[Tensor, "batch context"]) -> Float[Tensor, "batch d_vocab"]:
-        columns, model = slice(self.column, self.column + 1), self.engine.model
-        self.editing.at(columns)
-        self.watch.at(columns)
-        if self.shadow is not None:
-            reference, hooks = self.engine.capture(Wanted(reads=frozenset(self.editing.slots)))
-            with model.hooked(hooks):
-                model.forward_pass(ids, mask, self.shadow)
-            self.editing.measure_levels(reference.reads)
-        with model.hooked(self.hooks) if self.shadow is not None else nullcontext():
-            logits = model.forward_pass(ids, mask, self.cache)[:, 0]
-        self.column += 1
-        return logits
-
-    def keep(self, kept: Int[Tensor, " rows"]) -> None:
-        self.cache.batch_select_indices(kept)
-        if self.shadow is not None:
-            self.shadow.batch_select_indices(kept)
-        self.editing.keep(kept)
-        self.watch.keep(kept)
-
-
-def _decoded(
-    edited: Edited,
-    last: Float[Tensor, "batch d_vocab"],
-    cache: RoomyCache,
-    prompts: Sequence[Ids],
-    sampling: Sampling,
-    seeds: Sequence[int],
-    shadowed: bool,
-) -> tuple[Completion, ...]:
-    """Each row's completion; rows that are the unedited model say what the first of them says."""
-    engine, layout = edited.engine, edited.text.layout
-    same = _same(edited, seeds)
-    said = sorted(set(same))
-    index = torch.tensor(said, device=engine.model.device)
-    columns, every = slice(layout.width, layout.width + sampling.max_new_tokens), range(engine.model.n_layers)
-    if len(said) < len(same):
-        cache.batch_select_indices(index)
-    decoder = SteeredDecoder(
-        engine,
-        edited.editing.among(index, columns, every),
-        cache,
-        edited.watch.among(index, columns, every),
-        _shadow(edited, index) if shadowed else None,
-        layout.width,
-    )
-    with decoder.hooked():
-        done = generate(
-            decoder,
-            engine.model.tokens,
-            last[index],
-            [prompts[b] for b in said],
-            edited.text.mask[index],
-            sampling,
-            [seeds[b] for b in said],
-        )
-    edited.watch.repeat(same, columns)
-    return tuple(done[said.index(b)] for b in same)
-
-
-def _same(edited: Edited, seeds: Sequence[int]) -> list[int]:
-    """The row that each row is the same as: itself, or the first that is unedited, too, with this text and seed."""
-    depth, beyond = edited.engine.model.n_layers, edited.editing.act_from(edited.text.layout.width)
-    first: dict[tuple[int, int], int] = {}
-    same = []
-    for b, (text, seed) in enumerate(zip(edited.text_of.tolist(), seeds, strict=True)):
-        plain = edited.starts[0][b] > depth and not beyond[b]
-        same.append(first.setdefault((text, seed), b) if plain else b)
-    return same
-
-
-def _shadow(edited: Edited, rows: Int[Tensor, " rows"]) -> RoomyCache:
-    """The cache of an unedited run over the prompts, for rows that measure their dose on the unedited model."""
-    engine, text = edited.engine, edited.text
-    if edited.known.cache is not None:
-        return edited.known.cache.taken(edited.text_of[rows], slice(0, text.layout.total), edited.steps)
-    cache = engine.model.new_cache(edited.steps)
-    engine.model.forward_pass(text.ids[rows], text.mask[rows], cache)
-    return cache

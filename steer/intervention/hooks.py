@@ -118,8 +118,9 @@ class Editing:
 
     @property
     def begins(self) -> bool:
-        """Whether what is written goes straight into the stream that leaves the block, and nowhere else."""
-        return self.writes in ("hook_mlp_out", "hook_resid_post") and not self.across
+        """Whether what is written goes straight into the stream that leaves the block, unread there and nowhere else."""
+        last = ("hook_mlp_out", "hook_resid_post")
+        return self.writes in last and self.reads not in last and not self.across
 
     def begin(self, layer: int, stream: Float[Tensor, "some pos d_model"]) -> Float[Tensor, "some pos d_model"]:
         """What leaves a block with its edits and pushes, from what leaves it without: the block does not run.

@@ -30,20 +30,22 @@ class RoomyCache(DynamicCache):
         """A cache of its own with some rows and columns of some layers (by default all), and room for more."""
         new = RoomyCache(self.config, room)
         sources: list[Any] = self.layers
-        for number, (source, target) in enumerate(zip(sources, new.layers, strict=True)):
+        targets: list[Any] = new.layers
+        for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
             if layers is None or number in layers:
                 index = rows.to(source.keys.device)
-                target.fill(*(held[index, :, columns] for held in (source.keys, source.values)))  # type: ignore[attr-defined]
+                target.fill(*(held[index, :, columns] for held in (source.keys, source.values)))
         return new
 
     def put(self, rows: Tensor, column: int, part: RoomyCache, layers: Collection[int]) -> None:
         """Write what some layers of a part hold over some rows, from a column on."""
         sources: list[Any] = part.layers
+        targets: list[Any] = self.layers
         for number in layers:
-            source, target = sources[number], self.layers[number]
+            source, target = sources[number], targets[number]
             index = rows.to(source.keys.device)
             for held, new in ((target.keys, source.keys), (target.values, source.values)):
-                held[index, :, column : column + new.shape[-2]] = new  # type: ignore[index]
+                held[index, :, column : column + new.shape[-2]] = new
 
     def batch_select_indices(self, indices: Tensor) -> None:
         layers: list[Any] = self.layers

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steer.execution.passes import Engine, Steered, Text, steered_pass, unedited_pass
+from steer.execution.passes import Engine, Text, unedited_pass
+from steer.execution.steered import Steered, steered_pass
 from steer.intervention.rows import ConflictError, Row
 from steer.intervention.watch import Watch
 from steer.model.generation import Sampling
