@@ -150,7 +150,8 @@ class Edited:
         if not self.engine.resumes or (self.steps and not divided):
             return [0] * len(layout.lengths), [0] * len(layout.lengths)
         layers, columns = self.editing.starts(n_layers, layout.total)
-        return layers, columns if divided else [layout.width - length for length in layout.lengths]
+        pads = [layout.width - length for length in layout.lengths]
+        return layers, columns if divided else [min(pair) for pair in zip(columns, pads, strict=True)]
 
     def over_text(self) -> tuple[Float[Tensor, "batch n d_vocab"], RoomyCache | None]:
         """Logits at the known columns; and, where there are steps to come, the keys and values of all rows."""

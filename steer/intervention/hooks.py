@@ -118,7 +118,7 @@ class Editing:
 
     @property
     def begins(self) -> bool:
-        """Whether what is written goes straight into the stream that leaves the block, unread there and nowhere else."""
+        """Whether what is written goes straight into the stream that leaves the block, not read there nor elsewhere."""
         last = ("hook_mlp_out", "hook_resid_post")
         return self.writes in last and self.reads not in last and not self.across
 

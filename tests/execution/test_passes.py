@@ -198,3 +198,16 @@ def test_a_row_that_changes_only_what_lies_behind_the_last_known_column_gives_wh
         known = unedited_pass(engine, text, rows, nothing, range(len(ids) - 1, len(ids) + 2))
         edited = edited_pass(engine, text, [0], known, rows)
         torch.testing.assert_close(edited, known.logits, atol=ROUNDING, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("architecture", ["gemma2", "llama"])
+def test_rows_with_something_held_run_beside_longer_ones(world: Worlds, architecture: str) -> None:
+    here, texts = world(architecture, "relu"), (TEXT, "the rabbit", "the habit")
+    stated = {"op": "add", "feature": "1/5", "value": 2, "positions": "last"}
+    rows = [row(here, text, stated) for text in texts]
+    rows[1] = Row(rows[1].edits, freeze_attention=True, freeze_norms=True)
+    rows[2] = Row(rows[2].edits, constrained=range(0, 2))
+    ids = [here.model.tokens.encode(text).ids for text in texts]
+    short, whole = (run_rows(here, rows, ids, shortcuts=shortcuts).logits for shortcuts in (True, False))
+    for b, one in enumerate(ids):
+        torch.testing.assert_close(short[b, -len(one) :], whole[b, -len(one) :], atol=ROUNDING, rtol=ROUNDING)
