@@ -203,7 +203,9 @@ class Edited:
     ) -> tuple[Float[Tensor, "rows n d_vocab"], Float[Tensor, "rows pos d_model"] | None]:
         """Rows through some blocks: logits at columns, and what leaves the last of the blocks."""
         model, where = self.engine.model, (rows, slice(part.column, self.text.layout.total), blocks)
-        hooks = [*self.editing.among(*where).hooks(), *self.watch.among(*where).hooks()]
+        editing = self.editing.among(*where)
+        hooks = [*editing.hooks(), *self.watch.among(*where).hooks()]
+        editing.begun()
         left: list[Tensor] = []
         if len(columns) == 0:
             hooks.append((f"blocks.{blocks.stop - 1}.hook_resid_post", lambda x, hook: left.append(x)))

@@ -73,6 +73,7 @@ class SteeredDecoder:
 
     def step(self, ids: Int[Tensor, "batch 1"], mask: Bool[Tensor, "batch context"]) -> Float[Tensor, "batch d_vocab"]:
         columns, model = slice(self.column, self.column + 1), self.engine.model
+        self.editing.begun()
         self.editing.at(columns)
         self.watch.at(columns)
         if self.shadow is not None:

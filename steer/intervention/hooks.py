@@ -62,7 +62,8 @@ class Editing:
         }
         self.rows = torch.arange(len(rows), device=device)
         self.columns = slice(0, layout.total)
-        self.planned: set[str] = set()
+        self.planned: set[str] = set()  # names of hooks that were to fire
+        self._named: set[str] = set()
         self.fired: Counter[str] = Counter()
         self._forget()
         known = {layer: slots for layer, slots in self.slots.items() if layer in reference.reads}
@@ -154,8 +155,12 @@ class Editing:
         for held, which in ((self.reference.patterns, self.frozen), (self.reference.scales, self.norms_held)):
             if self._in_prompt() and which.any():
                 pairs += [(name, partial(self._hold, values, which)) for name, values in held.items()]
-        self.planned.update(name for name, _ in pairs)
+        self._named = {name for name, _ in pairs}
         return [(name, self._counted(name, hook)) for name, hook in pairs]
+
+    def begun(self) -> None:
+        """A pass begins: its hooks are expected to fire."""
+        self.planned |= self._named
 
     def at(self, columns: slice) -> None:
         """The columns that the next pass covers."""

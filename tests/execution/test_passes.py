@@ -211,3 +211,13 @@ def test_rows_with_something_held_run_beside_longer_ones(world: Worlds, architec
     short, whole = (run_rows(here, rows, ids, shortcuts=shortcuts).logits for shortcuts in (True, False))
     for b, one in enumerate(ids):
         torch.testing.assert_close(short[b, -len(one) :], whole[b, -len(one) :], atol=ROUNDING, rtol=ROUNDING)
+
+
+@pytest.mark.parametrize("shortcuts", [True, False])
+def test_a_hook_is_planned_when_its_pass_begins_and_then_fires(world: Worlds, shortcuts: bool) -> None:
+    here = world("gpt2", "relu")
+    rows = [row(here, TEXT, {"op": "add", "feature": "1/5", "value": 2, "positions": "generated"})]
+    ids = [here.model.tokens.encode(TEXT).ids]
+    for steps in (1, 3):
+        editing = run_rows(here, rows, ids, steps, shortcuts=shortcuts).editing
+        assert editing.planned <= set(editing.fired)

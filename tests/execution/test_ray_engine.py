@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -234,7 +235,7 @@ def processes(session: int) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.torture)]
 )
-def test_a_driver_that_is_stopped_leaves_no_process_and_is_resumed(
+def test_a_driver_that_is_stopped_is_resumed_and_leaves_no_process_if_it_could_tidy(
     lab: Lab, crew: Crew, number: int, code: int, expected: dict[str, pd.DataFrame]
 ) -> None:
     project = make_project(lab.folder.with_name(f"stopped{number}"), lab.model, lab.transcoders, EXPERIMENT)
@@ -260,7 +261,9 @@ def test_a_driver_that_is_stopped_leaves_no_process_and_is_resumed(
     deadline = time.monotonic() + 30
     while processes(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert processes(process.pid) == []
+    assert processes(process.pid) == [] or number == signal.SIGKILL  # Ray's own agents outlive a killed driver
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
     with rows_of(7), without_plots():
         finished = pipeline.run(
             pipeline.prepare(project.experiment),
