@@ -81,6 +81,36 @@ TranscoderId = Annotated[str, typer.Option("--transcoder", help="Transcoder id o
 Layers = Annotated[str | None, typer.Option("--layers", help="2, 0:3 (3 is left out), or several with commas.")]
 GroupName = Annotated[str | None, typer.Option("--name", help="What the group is called in the features block.")]
 Write = Annotated[Path | None, typer.Option("--write", help="Writes the features block to this YAML file, too.")]
+Shortcuts = Annotated[
+    bool,
+    typer.Option(
+        "--shortcuts/--no-shortcuts",
+        help="Runs of each trial only the blocks and positions that it can change; or all of everything. The same "
+        "numbers but for rounding.",
+    ),
+]
+ShardOf = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="i/n",
+        help="Runs the i-th of n parts, in a run folder of its own; `steer merge` puts them together.",
+    ),
+]
+EngineName = Annotated[
+    str, typer.Option("--engine", metavar="local|ray", help="What runs the batches: this process, or Ray actors.")
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="With --engine ray: how many actors; else as many as fit.")
+]
+NumGpus = Annotated[
+    float | None,
+    typer.Option("--num-gpus", min=0, help="With --engine ray: GPUs of an actor; else 1, or 0 if device is cpu."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option("--address", help="With --engine ray: a cluster (ray://HOST:10001, HOST:6379, auto); else its own."),
+]
 
 
 @app.command()
@@ -114,38 +144,12 @@ def run(
             "always of a part of the plan, or with --set).",
         ),
     ] = None,
-    shortcuts: Annotated[
-        bool,
-        typer.Option(
-            "--shortcuts/--no-shortcuts",
-            help="Runs of each trial only the blocks and positions that it can change; or all of everything. The same "
-            "numbers but for rounding.",
-        ),
-    ] = True,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            "--shard",
-            metavar="i/n",
-            help="Runs the i-th of n parts, in a run folder of its own; `steer merge` puts them together.",
-        ),
-    ] = None,
-    engine: Annotated[
-        str, typer.Option("--engine", metavar="local|ray", help="What runs the batches: this process, or Ray actors.")
-    ] = "local",
-    workers: Annotated[
-        int | None, typer.Option("--workers", min=1, help="With --engine ray: how many actors; else as many as fit.")
-    ] = None,
-    num_gpus: Annotated[
-        float | None,
-        typer.Option("--num-gpus", min=0, help="With --engine ray: GPUs of an actor; else 1, or 0 if device is cpu."),
-    ] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(
-            "--address", help="With --engine ray: a cluster (ray://HOST:10001, HOST:6379, auto); else its own."
-        ),
-    ] = None,
+    shortcuts: Shortcuts = True,
+    shard: ShardOf = None,
+    engine: EngineName = "local",
+    workers: Workers = None,
+    num_gpus: NumGpus = None,
+    address: Address = None,
 ) -> None:
     """Run experiments: tables, plots, verdicts and a report of each; all files are checked before anything loads.
 

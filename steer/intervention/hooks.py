@@ -106,11 +106,9 @@ class Editing:
             changed[:, layer] |= (slots.acts[..., :width] & moves).any(1).cpu()
         for layer, pushes in self.pushes.items():
             changed[:, layer] |= (pushes.coefficient[..., :width] != 0).any(1).cpu()
-        first, columns, held = _first(changed.any(2)), _first(changed.any(1)), self.held.tolist()
-        layers = [layer + 1 if layer == n_layers or self.begins else layer for layer in first]
-        return [0 if h else s for h, s in zip(held, layers, strict=True)], [
-            0 if h else c for h, c in zip(held, columns, strict=True)
-        ]
+        first, columns, held = _first(changed.any(2)), _first(changed.any(1)), self.held.cpu()
+        layers = torch.where(first < n_layers, first + int(self.begins), n_layers + 1)
+        return layers.masked_fill(held, 0).tolist(), columns.masked_fill(held, 0).tolist()
 
     @property
     def across(self) -> bool:
@@ -328,10 +326,10 @@ def _flags(values: Iterable[bool], device: torch.device) -> Bool[Tensor, " batch
     return torch.tensor(list(values), dtype=torch.bool, device=device)
 
 
-def _first(flags: Bool[Tensor, "batch n"]) -> list[int]:
+def _first(flags: Bool[Tensor, "batch n"]) -> Int[Tensor, " batch"]:
     """The place of each row's first True; n where there is none."""
     never = flags.new_ones(len(flags), 1)
-    return torch.cat([flags, never], 1).int().argmax(1).tolist()
+    return torch.cat([flags, never], 1).int().argmax(1)
 
 
 def _where(rows: Bool[Tensor, " batch"], chosen: Tensor, otherwise: Tensor) -> Tensor:

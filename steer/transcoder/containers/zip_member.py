@@ -40,5 +40,5 @@ def _instead(file: Path) -> str:
     if lead.startswith(b"version "):
         return ", but a Git LFS pointer: run `git lfs pull`"
     if lead.startswith(b"\x80"):
-        return ", but a bare pickle, as torch wrote them before 1.6: opening one can run code, so it is refused"
+        return ", but a pickle: opening one can run code, so it is refused"
     return ", or one that is cut short"
