@@ -88,8 +88,9 @@ def found(given: Sequence[Path], results: Path) -> list[ShardRun]:
 def _newest(path: Path, results: Path) -> list[ShardRun]:
     """The shards of a file that were begun last: of each index one of the newest shard's run, if there is one."""
     home = results / load(path).spec.name
-    folders = sorted(folder for folder in home.glob("2*") if (folder / "manifest.json").is_file())
+    folders = (folder for folder in home.glob("2*") if (folder / "manifest.json").is_file())
     runs = [ShardRun(folder, manifest) for folder in folders if "shard" in (manifest := read_manifest(folder))]
+    runs.sort(key=lambda run: run.manifest["created"])
     if not runs:
         raise UsageError(f"no shards of {path} in {home}; `steer run {path} --shard 1/2` makes the first of two")
     last = runs[-1]

@@ -143,8 +143,8 @@ def second() -> str:
 
 
 def now() -> str:
-    """UTC, to the second."""
-    return f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    """UTC, to the millisecond: runs that begin in the same second have an order, too."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def peak_memory() -> int:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -234,7 +235,8 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
 def test_shards_and_their_merging_as_commands(lab: Lab, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     lab.prepared(SMALL)
     file, options = lab.folder / "tiny.yaml", ("--results", tmp_path)
-    with rows_of(5), without_plots():
+    in_one_second = patch("steer.execution.folder.second", return_value="20260102T030405Z")  # names tell no order then
+    with rows_of(5), without_plots(), in_one_second:
         assert steer("run", file, "--shard", "1/2", "--dry-run", *options) == 0
         assert not list(tmp_path.iterdir()) and "shard 1/2: " in capsys.readouterr().out
         assert steer("run", file, "--shard", "1/2", *options) == 0
