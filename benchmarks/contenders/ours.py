@@ -24,6 +24,7 @@ from benchmarks.contenders.contender import Answer, Contender
 from benchmarks.workloads import Clamp, Workload
 from benchmarks.world import World, scratch
 from steer import pipeline
+from steer.collecting import settled
 from steer.execution.batch_run import Baselines, Session
 from steer.execution.batches import cut
 from steer.execution.execute import open_session
@@ -65,7 +66,7 @@ def open_quietly(prepared: pipeline.Prepared, loaded: Loaded) -> Session:
 def run_trials(trials: tuple[Trial, ...], session: Session) -> Done:
     """Every trial, and what came of it."""
     outcomes: dict[str, Outcome] = {}
-    with time_inside() as spent:
+    with settled(), time_inside() as spent:
         for trial, outcome in finished(trials, session):
             outcomes[trial.id] = outcome
     return Done(outcomes, sum(spent))

@@ -34,16 +34,16 @@ def parts(layers: Sequence[int], columns: Sequence[int], n_layers: int, width: i
 
     Passes together cost least: one over r rows takes PASS + r * (width - column) in each block that a row has come in
     to. Parts are runs of the rows in the order of their columns; which runs are best is found by dynamic programming.
-    Without `joining` all rows of a part come in where the first one does.
+    Rows that only give logits are a part by themselves: in another one the last block would have to end before they
+    come in. Without `joining` all rows of a part come in where the first one does.
     """
-    running = sorted(
-        (column, layer, row)
-        for row, (layer, column) in enumerate(zip(layers, columns, strict=True))
-        if layer <= n_layers
-    )
+    starts = sorted((column, layer, row) for row, (layer, column) in enumerate(zip(layers, columns, strict=True)))
+    running = [start for start in starts if start[1] < n_layers]
+    answering = [start for start in starts if start[1] == n_layers]
     bounds = [n for n, _ in enumerate(running) if n == 0 or running[n][0] != running[n - 1][0]] + [len(running)]
     found = _cheapest(running, np.array(bounds), n_layers, width) if running else []
-    return [_part(running[a:b], width, joining) for a, b in found]
+    made = [_part(running[a:b], width, joining) for a, b in found]
+    return [*made, _part(answering, width, joining)] if answering else made
 
 
 def _part(rows: Sequence[tuple[int, int, int]], width: int, joining: bool) -> Part:

@@ -48,7 +48,7 @@ class Engine:
         return Wanted.by(rows, self.model.n_layers, self.resumes)
 
     def ended(self, hooks: Hooks, columns: Int[Tensor, " n"]) -> AbstractContextManager[object]:
-        """The last MLP runs at the columns that are asked for alone, where no hook looks at the last block."""
+        """The last block answers at the columns that are asked for alone, where no hook looks at it."""
         last = f"blocks.{self.model.n_layers - 1}."
         looked_at = any(name.startswith(last) for name, _ in hooks)
         return self.model.answering_at(columns) if self.resumes and not looked_at else nullcontext()

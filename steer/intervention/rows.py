@@ -144,6 +144,7 @@ class Resolver:
     # Asked once for a donor and members, not once for every trial.
     donors: dict[tuple[Donor, Sequence[Feature]], Sequence[float]] = field(default_factory=dict)
     stated: dict[tuple[str, int], Stated] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
 
     def row(self, trial: Trial, encoded: Encoded) -> Row:
         """The row of a trial; ConflictError, PositionError, RunError name prompt and condition."""
@@ -169,7 +170,8 @@ class Resolver:
         if where not in self.stated:
             if len(self.stated) >= REMEMBERED:
                 self.stated.pop(next(iter(self.stated)))
-            self.stated[where] = self._stated(trial, Place(trial.prompt, encoded))
+            place = self.places.setdefault(trial.prompt.id, Place(trial.prompt, encoded))
+            self.stated[where] = self._stated(trial, place)
         return self.stated[where]
 
     def _stated(self, trial: Trial, place: Place) -> Stated:

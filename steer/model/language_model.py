@@ -31,6 +31,7 @@ from steer.errors import ModelError, RunError
 from steer.model.attention import HOOKED
 from steer.model.cache import RoomyCache
 from steer.model.devices import DeviceMap, device_of, require_all_weights
+from steer.model.linear import with_onednn
 from steer.model.location import folder_of
 from steer.model.tokens import Tokens
 from steer.model.weights import file_hash, read, tensor_hash, with_its_cap
@@ -60,7 +61,7 @@ class LanguageModel(HookedRootModule):
 
     hf: PreTrainedModel
     hf_blocks: tuple[nn.Module, ...]
-    last_mlp: nn.Module | None
+    answering: tuple[nn.Module, ...]
 
     def __init__(self, hf: PreTrainedModel, tokens: Tokens, name: str, patterns: bool = False) -> None:
         super().__init__()
@@ -75,7 +76,7 @@ class LanguageModel(HookedRootModule):
         require_all_weights(hf, name)
         layers = _find(hf, found.blocks, "list of blocks")
         self.__dict__["hf_blocks"] = tuple(layers)
-        self.__dict__["last_mlp"] = _whole_mlp(layers[-1], found.places)
+        self.__dict__["answering"] = _answering(layers[-1], found)
         self.devices = tuple(map(device_of, layers))
         norm = partial(_Norm, usual_eps=found.eps, width=self.d_model)
         self.blocks = nn.ModuleList(_Block(layer, found, norm, patterns) for layer in layers)
@@ -101,7 +102,7 @@ class LanguageModel(HookedRootModule):
         patterns (slower; only where an experiment reads or freezes them). Raises ModelError.
         """
         folder = folder_of(id, revision, local_files_only=local_files_only)
-        model = cls(read(folder, id, dtype, device), Tokens.open(folder), id, patterns)
+        model = cls(with_onednn(read(folder, id, dtype, device)), Tokens.open(folder), id, patterns)
         model.folder = folder
         return model
 
@@ -208,12 +209,14 @@ class LanguageModel(HookedRootModule):
 
     @contextmanager
     def answering_at(self, columns: Int[Tensor, " n"]) -> Iterator[LanguageModel]:
-        """Inside, the last block's MLP runs at some columns of a pass alone: those whose logits are asked for.
+        """Inside, the last block takes keys and values of all columns of a pass, and does the rest at some of them:
+        those whose logits are asked for.
 
-        Only where `resumable`; what the last block's MLP gives elsewhere, and the stream after it, mean nothing.
+        Only where `resumable`; what the last block gives elsewhere, and the stream after it, mean nothing.
         """
-        assert self.last_mlp is not None
-        with _forward(self.last_mlp, partial(_at_columns, self.last_mlp.forward, columns)):
+        with ExitStack() as stack:
+            for module in self.answering:
+                stack.enter_context(_forward(module, partial(_at_columns, module.forward, columns)))
             yield self
 
     @cached_property
@@ -223,7 +226,7 @@ class LanguageModel(HookedRootModule):
         Routed experts are left out: which rows meet in an expert, and so the order of its sums, depends on the batch.
         """
         upper = range(self.n_layers // 2, self.n_layers)
-        if upper.start == 0 or self.last_mlp is None or _routed(self.hf.config):
+        if upper.start == 0 or _routed(self.hf.config):
             return False
         seen, whole = _short_pass(self, ("hook_resid_post",))
         stream = seen[f"blocks.{upper.start - 1}.hook_resid_post"].to(self.devices[upper.start - 1], self.dtype)
@@ -432,8 +435,9 @@ def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
 
 def _at_columns(forward: Callable[[Tensor], Tensor], columns: Int[Tensor, " n"], x: Tensor) -> Tensor:
     """A module that treats positions alike, run at some of them; zero elsewhere."""
-    out = torch.zeros_like(x)
-    out[:, columns] = forward(x[:, columns])
+    there = forward(x[:, columns])
+    out = there.new_zeros(*x.shape[:2], *there.shape[2:])
+    out[:, columns] = there
     return out
 
 
@@ -475,6 +479,7 @@ class _Architecture:
     blocks: str
     ln_final: str | None
     attention: str
+    query: str | None  # the module that makes queries and nothing else
     norms: Mapping[str, str]
     places: Mapping[str, _Place]
 
@@ -505,6 +510,7 @@ def _architecture(hf: PreTrainedModel) -> _Architecture:
         blocks=str(block.name),
         ln_final=mapping["ln_final"].name if "ln_final" in mapping else None,
         attention=_path(block, ["attn"]) or "",
+        query=_query(block),
         norms={name: path for name in ("ln1", "ln2") if (path := _path(block, [name]))},
         places=places,
     )
@@ -541,10 +547,21 @@ def _place(block: Any, names: str | Sequence[str], scale: float) -> _Place | Non
     return None
 
 
-def _whole_mlp(layer: nn.Module, places: Mapping[str, _Place]) -> nn.Module | None:
-    """The MLP of a block, if it is one module."""
-    inward, outward = places["mlp.hook_in"].path, places.get("mlp.hook_out")
-    return _find(layer, inward, "MLP") if outward is not None and outward.path == inward else None
+def _answering(layer: nn.Module, found: _Architecture) -> tuple[nn.Module, ...]:
+    """The modules of a block whose work at one position is for that position alone: queries, what attention gives, MLP.
+
+    Those that are modules of their own.
+    """
+    inward, outward = found.places["mlp.hook_in"].path, found.places.get("mlp.hook_out")
+    mlp = inward if outward is not None and outward.path == inward else None
+    heads = found.places.get("attn.hook_z")
+    modules = dict(layer.named_modules())
+    return tuple(modules[path] for path in (found.query, heads and heads.path, mlp) if path in modules)
+
+
+def _query(block: Any) -> str | None:
+    """What makes a block's queries; None where one module makes keys and values with them."""
+    return None if _path(block, ["attn", "qkv"]) else _path(block, ["attn", "q"])
 
 
 def _path(block: Any, parts: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from steer.execution.loaded import weights
 from steer.model.language_model import LanguageModel
@@ -23,6 +24,7 @@ SPREAD = {"": "cuda:0", "model.layers.1": "cuda:1", "model.layers.2": "cuda:1", 
 def test_a_run_writes_the_same_tables_wherever_the_model_is(
     tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, device_map: dict[str, str]
 ) -> None:
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # other devices have no oneDNN
     here, there = (make_lab(tmp_path / name, tiny_folder) for name in ("here", "there"))
     expected = tables(here.run().folder)
     prepared = there.prepared()

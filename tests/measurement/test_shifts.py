@@ -80,7 +80,7 @@ def test_rows_are_found_together_as_each_alone(monkeypatch: pytest.MonkeyPatch) 
     after = torch.stack([sides(seed)[1] for seed in range(7)])
     after[3, 5] = torch.nan
     after[4] = before
-    monkeypatch.setattr("steer.measurement.shifts.COMPARED", 3 * 22 * VOCAB)  # three rows at a time
+    monkeypatch.setattr("steer.measurement.shifts.LOGITS", 3 * VOCAB)  # three rows at a time
     for everything in (True, False):
         alone = [shifts(before, row, [3, 17], everything) for row in after]
         assert logit_shifts(before, after, [3, 17], everything) == alone

@@ -291,7 +291,7 @@ def test_lower_and_upper_blocks_one_after_the_other_are_the_whole_model(
 
 
 @pytest.mark.parametrize("architecture", WITHOUT_EXPERTS)
-def test_the_last_mlp_is_needed_only_where_logits_are(tiny_model: Tiny, architecture: str) -> None:
+def test_the_last_block_answers_only_where_logits_are(tiny_model: Tiny, architecture: str) -> None:
     model, mask, at = tiny_model(architecture), torch.ones_like(IDS, dtype=torch.bool), torch.tensor([2, 5])
     with torch.no_grad(), model.answering_at(at):
         some = model.forward_pass(IDS, mask, logits_at=at)

@@ -1,0 +1,33 @@
+"""Linear layers whose float32 products on a CPU are oneDNN's.
+
+PyTorch gives them to MKL. On an AMD processor with AVX-512 (Zen 5, torch 2.13.0) MKL reached 100 GFLOP/s on one core
+and oneDNN 180 to 250, from 12 rows on; at one row they are alike (`python -m benchmarks W1` has both). Both add up in
+float32 and differ in the order of their sums.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+class OneDNNLinear(nn.Linear):
+    """nn.Linear; where a gradient is wanted, off the CPU and in other dtypes to the last bit."""
+
+    def forward(self, input: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
+        wanted = torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad)
+        if wanted or not input.is_cpu or not input.dtype == self.weight.dtype == torch.float32:
+            return super().forward(input)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.default(input, self.weight, self.bias, "none", [], "")
+        return product
+
+
+def with_onednn(model: PreTrainedModel) -> PreTrainedModel:
+    """The model, its linear layers made such ones; as it was where PyTorch comes without oneDNN."""
+    if torch.backends.mkldnn.is_available():
+        for module in model.modules():
+            if type(module) is nn.Linear:
+                module.__class__ = OneDNNLinear  # keeps weights, hooks and name
+    return model
