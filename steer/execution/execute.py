@@ -287,9 +287,11 @@ class _Work:
         for trial, outcome in zip(part.trials, result.outcomes, strict=True):
             if self._is_missing(trial):
                 self.journal.append(outcome.record())
-            elif trial.condition == "baseline" and trial.id not in self._ids:
+                self.baselines |= noted(trial, outcome, self.tally)
+            elif trial.id in self._ids:
+                self._recall([trial])
+            elif trial.condition == "baseline":
                 self.baselines[trial.prompt.id, trial.seed] = _slim(outcome)
-        self._recall(self._ours(part))
 
     def _recall(self, trials: Sequence[Trial]) -> None:
         self.baselines |= recall(trials, self.journal, self.tally)
@@ -313,25 +315,24 @@ def recall(trials: Sequence[Trial], journal: Journal, tally: Tally) -> Baselines
     """Count what the journal says of trials; gives back the baselines among them."""
     found: Baselines = {}
     for trial, record in zip(trials, journal.read_all(trial.id for trial in trials), strict=True):
-        outcome = Outcome.of(record)
-        _count(tally, trial, outcome)
-        if outcome.origin:
-            tally.taken_from[outcome.origin] += 1
-        if trial.condition == "baseline":
-            found[trial.prompt.id, trial.seed] = _slim(outcome)
+        found |= noted(trial, Outcome.of(record), tally)
     return found
 
 
-def _slim(outcome: Outcome) -> Outcome:
-    return replace(outcome, applied=Applied(0, 0.0, ()), shifts=())
-
-
-def _count(tally: Tally, trial: Trial, outcome: Outcome) -> None:
+def noted(trial: Trial, outcome: Outcome, tally: Tally) -> Baselines:
+    """Count an outcome; gives it back if others are compared with it."""
+    if outcome.origin:
+        tally.taken_from[outcome.origin] += 1
     if outcome.status == "failed":
         tally.failed += 1
         tally.errors[trial.id] = f"trial {trial.id} ({trial.condition}, {trial.control}): {outcome.error}"
     elif trial.control == "none":
         tally.acted[trial.condition] += outcome.applied.pairs
+    return {(trial.prompt.id, trial.seed): _slim(outcome)} if trial.condition == "baseline" else {}
+
+
+def _slim(outcome: Outcome) -> Outcome:
+    return replace(outcome, applied=Applied(0, 0.0, ()), shifts=())
 
 
 def problems(plan: Plan, tally: Tally) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from steer.execution.trial_key import TrialKey
@@ -53,7 +53,7 @@ class Outcome:
             "applied": self.applied.pairs,
             "relative_norm": self.applied.relative_norm,
             "values": {name: list(pair) for name, pair in self.values.items()},
-            "completion": None if self.completion is None else asdict(self.completion),
+            "completion": None if self.completion is None else vars(self.completion),
             "nll": self.nll,
             "edits": [_short(edit) for edit in self.applied.edits],
             "shifts": [_short((placed.position, *placed.shift)) for placed in self.shifts],

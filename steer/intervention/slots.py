@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from steer.intervention.edits import Along, Edit
+from steer.intervention.edits import Edit
 from steer.intervention.positions import Positions
 from steer.intervention.rows import Row
 from steer.transcoder.arithmetic import Encoder, activated, activations, output_scale
@@ -119,78 +120,80 @@ def moved(stacked: Stacked, device: torch.device) -> Stacked:
     return type(stacked)(**placed | ({"each": stacked.each.to(device)} if isinstance(stacked, Slots) else {}))
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """The edits of one layer and their slots: edit n is slot `slot[n]` of row `row[n]`."""
+
+    edits: Sequence[Edit]
+    row: Sequence[int]
+    slot: Sequence[int]
+
+    def laid_out(self, batch: int, values: Sequence[float] | Tensor, fill: float = 0.0) -> Tensor:
+        """A value, or a tensor, for each edit as [batch slot ...]."""
+        each = torch.as_tensor(values)
+        out = torch.full((batch, 1 + max(self.slot), *each.shape[1:]), fill, dtype=each.dtype)
+        out[self.row, self.slot] = each
+        return out
+
+
 def stack_slots(rows: Sequence[Row], layout: Layout, transcoders: Transcoders, device: torch.device) -> list[Slots]:
     """The feature edits of a batch, a `Slots` per layer in use; only the encoder and decoder rows in use are read."""
-    layers = sorted({edit.layer for row in rows for edit in row.edits})
-    return [_slots(layer, rows, layout, transcoders, device) for layer in layers]
+    by_layer: dict[int, list[tuple[Edit, int, int]]] = {}
+    for b, row in enumerate(rows):
+        used: Counter[int] = Counter()
+        for edit in row.edits:
+            by_layer.setdefault(edit.layer, []).append((edit, b, used[edit.layer]))
+            used[edit.layer] += 1
+    placed = {layer: _Placed(*zip(*by_layer[layer], strict=True)) for layer in sorted(by_layer)}
+    return [_slots(layer, one, layout, transcoders, device) for layer, one in placed.items()]
 
 
-def _slots(layer: int, rows: Sequence[Row], layout: Layout, transcoders: Transcoders, device: torch.device) -> Slots:
-    edits = [[edit for edit in row.edits if edit.layer == layer] for row in rows]
-    width = max(map(len, edits))
-    indices = sorted({edit.index for row in edits for edit in row})
-    where = {index: place for place, index in enumerate(indices)}
-    encoder = transcoders.encoder(layer, indices)
-    taken = torch.tensor([[where[e.index] for e in row] + [0] * (width - len(row)) for row in edits])
-
-    def numbers(name: str, fill: float = 0.0) -> Tensor:
-        return torch.tensor([[float(getattr(e, name)) for e in row] + [fill] * (width - len(row)) for row in edits])
-
-    def flags(name: str, value: str) -> Tensor:
-        return torch.tensor([[getattr(e, name) == value for e in row] + [False] * (width - len(row)) for row in edits])
-
-    tensors: dict[str, Any] = {
-        "feature": taken,
-        "intervention": numbers("intervention").long(),
-        "along": _along(layer, edits, width, transcoders),
-        "factor": numbers("factor"),
-        "value": numbers("value"),
-        "own": flags("level", "own"),
-        "source": flags("level", "source"),
-        "is_from": flags("role", "from"),
-        "acts": _acts(edits, width, layout),
-        "level": torch.ones(len(rows), width, layout.total),
+def _slots(layer: int, placed: _Placed, layout: Layout, transcoders: Transcoders, device: torch.device) -> Slots:
+    edits, laid_out = placed.edits, partial(placed.laid_out, len(layout.lengths))
+    indices, where = torch.tensor([edit.index for edit in edits]).unique(return_inverse=True)
+    encoder = transcoders.encoder(layer, indices.tolist())
+    feature = laid_out(where)
+    acts = laid_out(_acts(placed, layout))
+    tensors: dict[str, Tensor] = {
+        "feature": feature,
+        "intervention": laid_out([edit.intervention for edit in edits]),
+        "along": laid_out(_along(layer, edits, transcoders)),
+        "factor": laid_out([edit.factor for edit in edits]),
+        "value": laid_out([edit.value for edit in edits]),
+        "own": laid_out([edit.level == "own" for edit in edits]),
+        "source": laid_out([edit.level == "source" for edit in edits]),
+        "is_from": laid_out([edit.role == "from" for edit in edits]),
+        "acts": acts,
+        "level": torch.ones(acts.shape),
     }
-    placed: dict[str, Any] = {name: value.to(device) for name, value in tensors.items()}
-    return Slots(layer=layer, encoder=encoder, each=encoder.at(taken).to(device), **placed)
+    moved_in: dict[str, Any] = {name: value.to(device) for name, value in tensors.items()}
+    return Slots(layer=layer, encoder=encoder, each=encoder.at(feature).to(device), **moved_in)
 
 
-def _acts(edits: Sequence[Sequence[Edit]], width: int, layout: Layout) -> Tensor:
-    acts = torch.zeros(len(edits), width, layout.total, dtype=torch.bool)
-    mask = cache(lambda b, positions: torch.tensor(layout.mask(b, positions)))  # the members of a group share theirs
-    for b, row in enumerate(edits):
-        if row:
-            acts[b, : len(row)] = torch.stack([mask(b, edit.positions) for edit in row])
-    return acts
+def _acts(placed: _Placed, layout: Layout) -> Bool[Tensor, "edit pos"]:
+    found: dict[tuple[int, Positions], Tensor] = {}  # the members of a group, and rows of one prompt, share theirs
+    for edit, b in zip(placed.edits, placed.row, strict=True):
+        where = layout.lengths[b], edit.positions
+        if where not in found:
+            found[where] = torch.tensor(layout.mask(b, edit.positions))
+    pairs = zip(placed.edits, placed.row, strict=True)
+    return torch.stack([found[layout.lengths[b], edit.positions] for edit, b in pairs])
 
 
-def _along(layer: int, edits: Sequence[Sequence[Edit]], width: int, transcoders: Transcoders) -> Tensor:
-    """The vector of every slot, as long as it is if its edit states no norm; one for every layer written to."""
-    vectors = torch.zeros(len(edits), width, len(transcoders.writes_to(layer)), transcoders.d_model)
-    norms = torch.full((len(edits), width), torch.nan)
-    decoder = _decoder_rows(layer, (edit.along for row in edits for edit in row), transcoders)
-    for b, row in enumerate(edits):
-        for s, edit in enumerate(row):
-            vectors[b, s] = _vector(edit.along, decoder)
-        if row:
-            norms[b, : len(row)] = torch.tensor([_or_nan(edit.along.norm) for edit in row])
-    scale = torch.where(norms.isnan(), 1.0, norms / vectors.flatten(2).norm(dim=-1))
-    return vectors * scale[..., None, None]
-
-
-def _decoder_rows(layer: int, alongs: Iterable[Along], transcoders: Transcoders) -> Mapping[int, Tensor]:
-    indices = sorted({along.index for along in alongs if along.index is not None})
-    return dict(zip(indices, transcoders.decoder(layer, indices), strict=True)) if indices else {}
-
-
-def _vector(along: Along, decoder: Mapping[int, Tensor]) -> Tensor:
-    vector = decoder[along.index] if along.index is not None else along.vector
-    assert vector is not None
-    return vector
-
-
-def _or_nan(norm: float | None) -> float:
-    return torch.nan if norm is None else norm
+def _along(layer: int, edits: Sequence[Edit], transcoders: Transcoders) -> Float[Tensor, "edit write d_model"]:
+    """The vector of every edit, as long as it is if the edit states no norm; one for every layer written to."""
+    vectors = torch.zeros(len(edits), len(transcoders.writes_to(layer)), transcoders.d_model)
+    own = [n for n, edit in enumerate(edits) if edit.along.index is not None]
+    if own:
+        indices, where = torch.tensor([edits[n].along.index for n in own]).unique(return_inverse=True)
+        decoder = transcoders.decoder(layer, indices.tolist())
+        vectors[own] = decoder.view(len(decoder), *vectors.shape[1:]).to(vectors.device)[where]
+    for n, edit in enumerate(edits):
+        if edit.along.vector is not None:
+            vectors[n] = edit.along.vector
+    norms = torch.tensor([torch.nan if edit.along.norm is None else edit.along.norm for edit in edits])
+    scale = torch.where(norms.isnan(), 1.0, norms / vectors.flatten(1).norm(dim=-1))
+    return vectors * scale[:, None, None]
 
 
 def stack_pushes(rows: Sequence[Row], layout: Layout, device: torch.device) -> list[Pushes]:

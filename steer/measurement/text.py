@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-import numpy as np
 import regex
+from rapidfuzz.distance import Levenshtein
 
 from steer.errors import RunError
 
@@ -82,19 +82,9 @@ def edit_distance(first: Sequence[int], second: Sequence[int]) -> float:
 
 
 def levenshtein(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Fewest insertions, deletions and substitutions of one item that turn one sequence into the other.
-
-    The table of Wagner and Fischer 1974, a row at a time: substitutions and deletions item by item from the row above,
-    then insertions as a running minimum along the row.
-    """
+    """Fewest insertions, deletions and substitutions of one item that turn one sequence into the other."""
     codes = {item: code for code, item in enumerate(dict.fromkeys((*first, *second)))}
-    target = np.array([codes[item] for item in second], dtype=np.int64)
-    steps = np.arange(len(second) + 1)
-    row = steps
-    for item in first:
-        above = np.minimum(row[:-1] + (target != codes[item]), row[1:] + 1)
-        row = np.minimum.accumulate(np.concatenate(([row[0] + 1], above)) - steps) + steps
-    return int(row[-1])
+    return Levenshtein.distance([codes[item] for item in first], [codes[item] for item in second])
 
 
 def first_divergence(first: Sequence[int], second: Sequence[int]) -> int | None:

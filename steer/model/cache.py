@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from copy import copy
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +19,6 @@ class RoomyCache(DynamicCache):
 
     def __init__(self, config: PreTrainedConfig, room: int) -> None:
         super().__init__(config=config)
-        self.config = config
         self.layers = [_RoomyLayer(room) if type(layer) is DynamicLayer else layer for layer in self.layers]
 
     @property
@@ -27,8 +27,12 @@ class RoomyCache(DynamicCache):
         return all(isinstance(layer, _RoomyLayer) for layer in self.layers)
 
     def taken(self, rows: Tensor, columns: slice, room: int, layers: Collection[int] | None = None) -> RoomyCache:
-        """A cache of its own with some rows and columns of some layers (by default all), and room for more."""
-        new = RoomyCache(self.config, room)
+        """A cache of its own with some rows and columns of some layers (by default all), and room for more.
+
+        Only of one that is `divisible`.
+        """
+        new = copy(self)
+        new.layers = [_RoomyLayer(room) for _ in self.layers]
         sources: list[Any] = self.layers
         targets: list[Any] = new.layers
         for number, (source, target) in enumerate(zip(sources, targets, strict=True)):
