@@ -31,7 +31,7 @@ from steer.model.generation import Completion, Sampling, overflowed
 from steer.model.tokens import Encoded
 
 LOGITS = 2**26  # numbers of teacher-forced logits held at a time (256 MB)
-MEASURED = 2**22  # numbers that are measured at a time, a few times in float64 (32 MB each)
+MEASURED = 2**20  # numbers that are measured at a time, a few times in float64 (8 MB each)
 
 
 @dataclass

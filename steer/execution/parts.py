@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -44,6 +45,15 @@ def parts(layers: Sequence[int], columns: Sequence[int], n_layers: int, width: i
     found = _cheapest(running, np.array(bounds), n_layers, width) if running else []
     made = [_part(running[a:b], width, joining) for a, b in found]
     return [*made, _part(answering, width, joining)] if answering else made
+
+
+def pieces(part: Part, width: int, most: int) -> Iterator[Part]:
+    """The part in passes of at most so many tokens (or one row), about equally many rows each, lower ones first."""
+    entering = [(layer, row) for layer, rows in part.joins for row in rows]
+    n = math.ceil(len(entering) / max(1, most // (width - part.column)))
+    for start, end in pairwise(len(entering) * i // n for i in range(n + 1)):
+        by_layer = groupby(entering[start:end], key=lambda pair: pair[0])
+        yield Part(part.column, tuple((layer, tuple(row for _, row in pairs)) for layer, pairs in by_layer))
 
 
 def _part(rows: Sequence[tuple[int, int, int]], width: int, joining: bool) -> Part:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 LIKELIEST = 5  # tokens kept from the top, before and after
 MOVERS = 5  # tokens kept from each end of the shifts
-LOGITS = 2**22  # numbers of logits that are looked at at a time, some of them in float64 (32 MB)
+LOGITS = 2**20  # numbers of logits that are looked at at a time, some of them in float64 (8 MB)
 
 
 class Shift(NamedTuple):

@@ -7,10 +7,17 @@ float32 and differ in the order of their sums.
 
 from __future__ import annotations
 
+import os
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+# oneDNN and PyTorch's layer on it each keep what they prepare for a shape, by default for the last 1,024: 250 kB a
+# shape, and a run has new ones in every batch. Read when the first product is made.
+for _name in ("DNNL_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_name, "32")
 
 
 class OneDNNLinear(nn.Linear):

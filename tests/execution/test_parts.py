@@ -6,7 +6,7 @@ from itertools import product
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from steer.execution.parts import PASS, Part, parts
+from steer.execution.parts import PASS, Part, parts, pieces
 
 DEPTH, WIDTH = 6, 20
 Start = tuple[int, int]
@@ -60,3 +60,22 @@ def test_few_rows_come_in_early_and_many_where_they_have_to() -> None:
     [many] = divided([(layer, 0) for layer, _ in product(range(3), range(40))])
     assert few.joins == ((0, (0, 1)),)
     assert [(layer, len(rows)) for layer, rows in many.joins] == [(0, 40), (1, 40), (2, 40)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(starts, st.integers(1, 200))
+def test_pieces_are_the_part_in_its_order_and_no_larger_than_they_may_be(found: list[Start], most: int) -> None:
+    for part in divided(found):
+        pieced = list(pieces(part, WIDTH, most))
+        assert [row for piece in pieced for row in piece.rows] == list(part.rows)
+        assert {piece.column for piece in pieced} == {part.column}
+        entering = {row: layer for layer, rows in part.joins for row in rows}
+        assert all(entering[row] == layer for piece in pieced for layer, rows in piece.joins for row in rows)
+        sizes = [len(piece.rows) for piece in pieced]
+        assert all(n == 1 or n * (WIDTH - part.column) <= most for n in sizes) and max(sizes) - min(sizes) <= 1
+
+
+def test_rows_that_only_give_logits_are_a_part_by_themselves() -> None:
+    *running, answering = divided([(0, 3), (DEPTH, 0), (2, 3), (DEPTH, 7)])
+    assert [part.rows for part in running] == [(0, 2)]
+    assert answering == Part(0, ((DEPTH, (1, 3)),))
