@@ -110,6 +110,7 @@ class _Everywhere(TorchDispatchMode):
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Inside, devices of any name can be used."""
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr("steer.execution.steered.capturable", lambda *_: False)  # there are no graphs
     monkeypatch.setattr(torch, "inference_mode", torch.no_grad)  # tensors of its kind cannot be wrapped
     lifted = torch._C._only_lift_cpu_tensors()
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(..., device=...) makes a CPU tensor first

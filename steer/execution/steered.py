@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steer.execution.decoders import CudaGraphs, GraphedDecoder, SteeredDecoder, capturable
 from steer.execution.passes import Edited, Engine, Ids, Known, Text
 from steer.intervention.hooks import Editing
-from steer.intervention.reference import Hooks, Wanted
 from steer.intervention.rows import Row
 from steer.intervention.watch import Watch
 from steer.model.cache import RoomyCache
@@ -52,48 +51,6 @@ def steered_pass(
     return Steered(logits, done, edited.editing)
 
 
-@dataclass
-class SteeredDecoder:
-    """A decode step with the batch's edits; `shadow`, where baseline units need it, reads the same tokens unedited."""
-
-    engine: Engine
-    editing: Editing
-    cache: RoomyCache
-    watch: Watch
-    shadow: RoomyCache | None
-    column: int
-    hooks: Hooks = field(default_factory=list)
-
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        """The hooks are there from step to step; beside a shadow they come and go."""
-        self.hooks = [*self.editing.hooks(), *self.watch.hooks()]
-        with self.engine.model.hooked(self.hooks) if self.shadow is None else nullcontext():
-            yield
-
-    def step(self, ids: Int[Tensor, "batch 1"], mask: Bool[Tensor, "batch context"]) -> Float[Tensor, "batch d_vocab"]:
-        columns, model = slice(self.column, self.column + 1), self.engine.model
-        self.editing.begun()
-        self.editing.at(columns)
-        self.watch.at(columns)
-        if self.shadow is not None:
-            reference, hooks = self.engine.capture(Wanted(reads=frozenset(self.editing.slots)))
-            with model.hooked(hooks):
-                model.forward_pass(ids, mask, self.shadow)
-            self.editing.measure_levels(reference.reads)
-        with model.hooked(self.hooks) if self.shadow is not None else nullcontext():
-            logits = model.forward_pass(ids, mask, self.cache)[:, 0]
-        self.column += 1
-        return logits
-
-    def keep(self, kept: Int[Tensor, " rows"]) -> None:
-        self.cache.batch_select_indices(kept)
-        if self.shadow is not None:
-            self.shadow.batch_select_indices(kept)
-        self.editing.keep(kept)
-        self.watch.keep(kept)
-
-
 def _decoded(
     edited: Edited,
     last: Float[Tensor, "batch d_vocab"],
@@ -111,7 +68,8 @@ def _decoded(
     columns, every = slice(layout.width, layout.width + sampling.max_new_tokens), range(engine.model.n_layers)
     if len(said) < len(same):
         cache.batch_select_indices(index)
-    decoder = SteeredDecoder(
+    mask = edited.text.mask[index]
+    steered = SteeredDecoder(
         engine,
         edited.editing.among(index, columns, every),
         cache,
@@ -119,18 +77,26 @@ def _decoded(
         _shadow(edited, index) if shadowed else None,
         layout.width,
     )
+    decoder = _graphed(steered, mask, sampling.max_new_tokens)
     with decoder.hooked():
         done = generate(
             decoder,
             engine.model.tokens,
             last[index],
             [prompts[b] for b in said],
-            edited.text.mask[index],
+            mask,
             sampling,
             [seeds[b] for b in said],
         )
     edited.watch.repeat(same, columns)
     return tuple(done[said.index(b)] for b in same)
+
+
+def _graphed(steered: SteeredDecoder, mask: Bool[Tensor, "rows pos"], steps: int) -> SteeredDecoder | GraphedDecoder:
+    """The decoder with steps that are replayed, where they can be."""
+    if not capturable(steered.engine, steered.editing, steered.watch, steps):
+        return steered
+    return GraphedDecoder.of(steered, mask, steps, CudaGraphs.on(mask.device))
 
 
 def _same(edited: Edited, seeds: Sequence[int]) -> list[int]:

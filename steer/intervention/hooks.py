@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steer.intervention.columns import NOBODY, Columns
 from steer.intervention.edits import change, edited, pushed
 from steer.intervention.records import Record
 from steer.intervention.reference import HookFunction, Hooks, Reference
@@ -53,7 +54,7 @@ class Editing:
         self.slots = {layer.layer: moved(layer, devices[layer.layer]) for layer in slots}
         self.pushes = {layer.layer: moved(layer, devices[layer.layer]) for layer in pushes}
         self.written = _written(self.slots)
-        self.records = {layer: Record(*self._lengths(layer, len(rows))) for layer in self.layers}
+        self.records = {layer: Record(*self._lengths(layer, len(rows)), layout.total) for layer in self.layers}
         self.reference = reference
         self.frozen = _flags((row.freeze_attention for row in rows), device)
         self.norms_held = _flags((row.freeze_norms for row in rows), device)
@@ -61,7 +62,7 @@ class Editing:
             layer: _flags((layer in row.constrained for row in rows), device) for layer in reference.mlp_out
         }
         self.rows = torch.arange(len(rows), device=device)
-        self.columns = slice(0, layout.total)
+        self.columns: Columns = slice(0, layout.total)
         self.planned: set[str] = set()  # names of hooks that were to fire
         self._named: set[str] = set()
         self.fired: Counter[str] = Counter()
@@ -70,6 +71,7 @@ class Editing:
         self.unedited = {at: slots.shared_activations(reference.reads[at], text_of) for at, slots in known.items()}
         self.relative = any(bool((slots.own | slots.source).any()) for slots in self.slots.values())
         if self.relative:
+            self.interventions = 1 + max(int(slots.intervention.max()) for slots in known.values())
             self._take_levels(known, self.unedited, slice(0, next(iter(reference.reads.values())).shape[1]))
 
     def among(self, index: Int[Tensor, " some"], columns: slice, blocks: range) -> Editing:
@@ -160,7 +162,7 @@ class Editing:
         """A pass begins: its hooks are expected to fire."""
         self.planned |= self._named
 
-    def at(self, columns: slice) -> None:
+    def at(self, columns: Columns) -> None:
         """The columns that the next pass covers."""
         self.columns = columns
 
@@ -176,14 +178,18 @@ class Editing:
         self.slots = {layer: kept(slots, index) for layer, slots in self.slots.items()}
         self.pushes = {layer: kept(pushes, index) for layer, pushes in self.pushes.items()}
 
+    def dismiss(self, which: Bool[Tensor, " rows"]) -> None:
+        """What these rows go on to do is nobody's."""
+        self.rows.masked_fill_(which, NOBODY)
+
     def measure_levels(self, reads: Mapping[int, Float[Tensor, "batch pos d_model"]]) -> None:
         """Take the levels of this pass's columns from what the unedited model reads there, row by row."""
         known = {layer: slots for layer, slots in self.slots.items() if layer in reads}
         unedited = {layer: slots.activations(reads[layer].float()) for layer, slots in known.items()}
         self._take_levels(known, unedited, self.columns)
 
-    def _take_levels(self, known: Mapping[int, Slots], unedited: Mapping[int, Tensor], columns: slice) -> None:
-        levels = baseline_levels(list(known.values()), [unedited[layer] for layer in known])
+    def _take_levels(self, known: Mapping[int, Slots], unedited: Mapping[int, Tensor], columns: Columns) -> None:
+        levels = baseline_levels(list(known.values()), [unedited[layer] for layer in known], self.interventions)
         for slots, level in zip(known.values(), levels, strict=True):
             slots.level[..., columns] = level
 
@@ -286,13 +292,13 @@ class Editing:
         rows = self.rows
         if self.writes == HEADS:
             has_push = self.pushes[layer].coefficient.flatten(1).any(1)
-            rows, before, added = rows[has_push.to(rows.device)], before[has_push], added[has_push]
+            rows = rows.masked_fill(~has_push.to(rows.device), NOBODY)
         self.records[layer].stream(rows, self.columns, before, added)
 
     # --- pieces -----------------------------------------------------------------------------------------------
 
     def _in_prompt(self) -> bool:
-        return self.columns.start < self.layout.width
+        return isinstance(self.columns, slice) and self.columns.start < self.layout.width
 
     def _held(self, live: Tensor, baseline: Tensor) -> Tensor:
         """The baseline's values over the prompt, live ones after it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
@@ -12,71 +12,89 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from steer.intervention.columns import NOBODY, Columns, cells
 from steer.intervention.edits import Edit, Push
 from steer.intervention.rows import Row
 from steer.intervention.slots import Layout
 
-Parts = list[tuple[Tensor, slice, Tensor]]
-"""What passes noted of one quantity: rows, columns and values of each."""
+
+class Notes:
+    """One quantity of every row and column of a batch, NaN where nothing was noted; where it is computed.
+
+    In memory it is [row column ...], with a row for `NOBODY`.
+    """
+
+    def __init__(self, batch: int, columns: int) -> None:
+        self.batch, self.columns = batch, columns
+        self.held: Tensor | None = None
+
+    def put(self, rows: Int[Tensor, " kept"], columns: Columns, values: Float[Tensor, "kept *each pos"]) -> None:
+        """Note what a pass did."""
+        if self.held is None:
+            self.held = values.new_full((self.batch + 1, self.columns, *values.shape[1:-1]), math.nan)
+        self.held[cells(rows.to(values.device), columns)] = values.movedim(-1, 1)
+
+    def all(self, *each: int) -> Float[Tensor, "batch *each pos"]:
+        """Everything, on the CPU; `each` says what there is of a row and column."""
+        if self.held is None:
+            return torch.full((self.batch, *each, self.columns), math.nan)
+        return self.held[:NOBODY].movedim(1, -1).cpu()
 
 
-@dataclass
 class Record:
-    """One layer's part of the record; passes only note tensors, `filled` lays them out when the batch is done.
+    """One layer's part of the record of a batch.
 
     `along` and `vectors` hold how long the vectors are that edits and pushes of each row are written along, those of
     edits for every layer that is written to.
     """
 
-    along: Float[Tensor, "batch slot write"]
-    vectors: Float[Tensor, "batch push"]
-    before: Parts = field(default_factory=list)
-    after: Parts = field(default_factory=list)
-    difference: Parts = field(default_factory=list)
-    multiple: Parts = field(default_factory=list)
-    stream_norm: Parts = field(default_factory=list)
-    change_norm: Parts = field(default_factory=list)
+    def __init__(
+        self, along: Float[Tensor, "batch slot write"], vectors: Float[Tensor, "batch push"], columns: int
+    ) -> None:
+        self.along, self.vectors = along, vectors
+        self.before, self.after, self.difference, self.multiple, self.stream_norm, self.change_norm = (
+            Notes(len(along), columns) for _ in range(6)
+        )
 
     def edits(
         self,
         rows: Int[Tensor, " kept"],
-        columns: slice,
+        columns: Columns,
         acts: Bool[Tensor, "kept slot pos"],
         before: Float[Tensor, "kept slot pos"],
         after: Float[Tensor, "kept slot pos"],
         difference: Float[Tensor, "kept slot pos"],
     ) -> None:
         """Note the edits of a pass; `difference` is what multiplies the vectors that are written along."""
-        self.before.append((rows, columns, before.masked_fill(~acts, math.nan)))
-        self.after.append((rows, columns, after))
-        self.difference.append((rows, columns, difference.abs()))
+        self.before.put(rows, columns, before.masked_fill(~acts, math.nan))
+        self.after.put(rows, columns, after)
+        self.difference.put(rows, columns, difference.abs())
 
-    def pushes(self, rows: Int[Tensor, " kept"], columns: slice, multiple: Float[Tensor, "kept push pos"]) -> None:
+    def pushes(self, rows: Int[Tensor, " kept"], columns: Columns, multiple: Float[Tensor, "kept push pos"]) -> None:
         """Note the pushes of a pass."""
-        self.multiple.append((rows, columns, multiple.abs()))
+        self.multiple.put(rows, columns, multiple.abs())
 
     def stream(
         self,
         rows: Int[Tensor, " kept"],
-        columns: slice,
+        columns: Columns,
         before: Float[Tensor, "kept pos d_model"],
         change: Float[Tensor, "kept pos d_model"],
     ) -> None:
         """Note how long the residual stream was, and the sum of a pass's changes."""
-        self.stream_norm.append((rows, columns, before.norm(dim=-1)))
-        self.change_norm.append((rows, columns, change.norm(dim=-1)))
+        self.stream_norm.put(rows, columns, before.norm(dim=-1))
+        self.change_norm.put(rows, columns, change.norm(dim=-1))
 
-    def filled(self, batch: int, columns: int) -> Filled:
+    def filled(self) -> Filled:
         """Everything by original row and column, on the CPU."""
-        edits, pushes, each = self.along.shape[:2], self.vectors.shape, (batch,)
-        stream = _filled(self.stream_norm, each, columns)
+        slots, pushes, stream = self.along.shape[1], self.vectors.shape[1], self.stream_norm.all()
         return Filled(
-            before=_filled(self.before, edits, columns),
-            after=_filled(self.after, edits, columns),
-            edit_norm=_filled(self.difference, edits, columns)[:, :, None] * self.along.cpu()[..., None],
-            push_norm=_filled(self.multiple, pushes, columns) * self.vectors.cpu()[..., None],
+            before=self.before.all(slots),
+            after=self.after.all(slots),
+            edit_norm=self.difference.all(slots)[:, :, None] * self.along.cpu()[..., None],
+            push_norm=self.multiple.all(pushes) * self.vectors.cpu()[..., None],
             stream_norm=stream.masked_fill(stream.isinf(), math.nan),  # no change is a share of it, not even 0
-            change_norm=_filled(self.change_norm, each, columns),
+            change_norm=self.change_norm.all(),
         )
 
 
@@ -90,13 +108,6 @@ class Filled:
     push_norm: Float[Tensor, "batch push pos"]
     stream_norm: Float[Tensor, "batch pos"]
     change_norm: Float[Tensor, "batch pos"]
-
-
-def _filled(parts: Parts, shape: tuple[int, ...], columns: int) -> Tensor:
-    whole = torch.full((*shape, columns), math.nan)
-    for rows, where, values in parts:
-        whole[rows.cpu(), ..., where] = values.cpu()
-    return whole
 
 
 class AppliedEdit(NamedTuple):
@@ -128,7 +139,7 @@ class Applied:
 
 def applied(rows: Sequence[Row], records: Mapping[int, Record], layout: Layout) -> list[Applied]:
     """What was done in each row of a batch."""
-    filled = {layer: record.filled(len(rows), layout.total) for layer, record in sorted(records.items())}
+    filled = {layer: record.filled() for layer, record in sorted(records.items())}
     places = {layer: _places(layer, filled, rows) for layer in filled}
     edits: list[list[AppliedEdit]] = [[] for _ in rows]
     for several in places.values():

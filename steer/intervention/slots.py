@@ -226,14 +226,14 @@ def _pushes(layer: int, rows: Sequence[Row], layout: Layout, device: torch.devic
 
 
 def baseline_levels(
-    slots: Sequence[Slots], unedited: Sequence[Float[Tensor, "batch slot pos"]]
+    slots: Sequence[Slots], unedited: Sequence[Float[Tensor, "batch slot pos"]], interventions: int
 ) -> list[Float[Tensor, "batch slot pos"]]:
     """What `own_act` and `source_act` multiply, from the activations of the unedited model on the same tokens.
 
-    `source_act` is the mean over those `from` members that fire at the position, whatever their layer; NaN where none
-    does.
+    `interventions` bounds the number of interventions in a row. `source_act` is the mean over those `from` members that
+    fire at the position, whatever their layer; NaN where none does.
     """
-    shape = unedited[0].shape[0], 1 + max(int(layer.intervention.max()) for layer in slots), unedited[0].shape[2]
+    shape = unedited[0].shape[0], interventions, unedited[0].shape[2]
     total, firing, device = unedited[0].new_zeros(shape), unedited[0].new_zeros(shape), unedited[0].device
     for layer, activation in zip(slots, unedited, strict=True):
         fires = (activation > 0) & layer.is_from[..., None]

@@ -1,4 +1,8 @@
-"""The key-value cache of a decode loop: memory that grows in strides, rows that leave, and parts filled from others."""
+"""The key-value caches of a decode loop.
+
+One whose memory grows in strides, with rows that leave and parts filled from others; and one of fixed length, for steps
+whose shapes stay.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ from collections.abc import Callable, Collection
 from copy import copy
 from typing import Any
 
+from jaxtyping import Int
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedConfig
-from transformers.cache_utils import DynamicLayer
+from transformers import Cache, DynamicCache, PreTrainedConfig
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 
 class RoomyCache(DynamicCache):
@@ -25,6 +30,11 @@ class RoomyCache(DynamicCache):
     def divisible(self) -> bool:
         """Whether every layer keeps every position: what `taken` and `put` need. Sliding windows do not."""
         return all(isinstance(layer, _RoomyLayer) for layer in self.layers)
+
+    @property
+    def fixable(self) -> bool:
+        """Whether a `FixedCache` can stand for it: its layers keep every position, or the last ones."""
+        return all(isinstance(layer, _RoomyLayer | DynamicSlidingWindowLayer) for layer in self.layers)
 
     def taken(self, rows: Tensor, columns: slice, room: int, layers: Collection[int] | None = None) -> RoomyCache:
         """A cache of its own with some rows and columns of some layers (by default all), and room for more.
@@ -111,3 +121,62 @@ class _RoomyLayer(DynamicLayer):
     def _use(self, length: int) -> tuple[Tensor, Tensor]:
         self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
         return self.keys, self.values
+
+
+class FixedCache(Cache):
+    """What a cache holds, in layers as long as a whole context, for steps of one token whose shapes stay.
+
+    A step writes at `column`, which is moved on between steps, and attends to all the context: Hugging Face's masks end
+    it behind the column and, where a layer slides, begin it a window before. The memory of layers that are
+    not sliding is taken over from the cache, whose room has to be the context.
+    """
+
+    def __init__(self, cache: Cache, column: Int[Tensor, "1"], context: int) -> None:
+        layers: list[Any] = cache.layers
+        super().__init__(layers=[_FixedLayer(layer, column, context) for layer in layers])
+
+
+class _FixedLayer(DynamicLayer):
+    """Keys and values as long as the context; what is not written yet is zero, because masks multiply it with 0."""
+
+    is_compileable = True  # so that Hugging Face makes its masks without looking whether it can do without
+
+    def __init__(self, layer: DynamicLayer, column: Int[Tensor, "1"], context: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.held = _as_long_as(context, layer)
+        self.column, self.context, self.is_initialized = column, context, True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+    ) -> tuple[Tensor, Tensor]:
+        for held, new in zip(self.held, (key_states, value_states), strict=True):
+            held.index_copy_(2, self.column, new)
+        return self.held
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        keys, values = self.held
+        self.held = keys[indices], values[indices]
+
+    def get_seq_length(self) -> Any:
+        """The column, on its device: a mask that is made of it is right at every step."""
+        return self.column
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.context, 0
+
+
+def _as_long_as(context: int, layer: Any) -> tuple[Tensor, Tensor]:
+    """A layer's keys and values, each position at its column of the context."""
+    end = layer.get_seq_length()
+
+    def placed(last: Tensor) -> Tensor:
+        whole = last.new_zeros(*last.shape[:2], context, last.shape[-1])
+        whole[:, :, end - last.shape[-2] : end] = last
+        return whole
+
+    roomy = isinstance(layer, _RoomyLayer)
+    keys, values = layer.buffers if roomy else (placed(layer.keys), placed(layer.values))
+    assert keys.shape[-2] == context
+    for whole in (keys, values):
+        whole[:, :, end:] = 0
+    return keys, values

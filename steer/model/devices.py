@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import chain
 
 import torch
@@ -49,6 +51,22 @@ def require_all_weights(model: nn.Module, name: str) -> None:
             f"{name} does not fit on the devices that are here: {len(left)} of its weights ({left[0]} ...) were left in"
             " CPU memory or on disk; a smaller dtype, more devices, or device: cpu would hold them"
         )
+
+
+@contextmanager
+def never_waiting(device: torch.device) -> Iterator[None]:
+    """Inside, RuntimeError where this process would wait for a CUDA device; of others nobody can tell."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.cuda.get_sync_debug_mode()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "does not yet detect all"
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
 
 
 def readable(tensor: Tensor) -> Tensor:

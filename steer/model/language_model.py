@@ -29,8 +29,8 @@ from transformers import Cache, PreTrainedModel
 
 from steer.errors import ModelError, RunError
 from steer.model.attention import HOOKED
-from steer.model.cache import RoomyCache
-from steer.model.devices import DeviceMap, device_of, require_all_weights
+from steer.model.cache import FixedCache, RoomyCache
+from steer.model.devices import DeviceMap, device_of, never_waiting, require_all_weights
 from steer.model.linear import with_onednn
 from steer.model.location import folder_of
 from steer.model.tokens import Tokens
@@ -233,6 +233,37 @@ class LanguageModel(HookedRootModule):
         with self.running(upper, stream), self.answering_at(torch.tensor([SHORT - 1])):
             _, resumed = _short_pass(self, ())
         return _close(resumed, whole, 1e-5 if self.dtype == torch.float32 else 1e-2)
+
+    @cached_property
+    def replayable(self) -> bool:
+        """Whether a step on a cache of fixed length gives what a step gives, and waits for no device: it is tried.
+
+        Such a step can be recorded and replayed. Routed experts are left out, because which rows meet in an expert
+        depends on the batch; so are kinds of attention that look back otherwise than at everything or a window.
+        """
+        if _routed(self.hf.config) or not _looks_back(self.hf.config) or not self.new_cache().fixable:
+            return False
+        ids = torch.arange(2 * SHORT, device=self.device).view(2, SHORT) % self.d_vocab
+        context, column = min(WIDE, self.n_ctx), torch.full((1,), SHORT - 1, device=self.device)
+        mask = torch.arange(context, device=self.device).expand(2, -1) < SHORT
+        mask[0, 0] = False  # as in a batch with a shorter prompt
+        with torch.no_grad():
+            growing, fixed = (self._read(ids[:, :-1], mask[:, : SHORT - 1], context) for _ in range(2))
+            expected = self.forward_pass(ids[:, -1:], mask[:, :SHORT], growing)
+            try:
+                with never_waiting(self.device):
+                    found = self.forward_pass(ids[:, -1:], mask, FixedCache(fixed, column, context))
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, TypeError):  # it waits, or takes the column for a number
+                return False
+        return _close(found, expected, 1e-5 if self.dtype == torch.float32 else 1e-2)
+
+    def _read(self, ids: Int[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"], context: int) -> RoomyCache:
+        """The keys and values of some text, with room for a context."""
+        cache = self.new_cache(context - ids.shape[1])
+        self.forward_pass(ids, mask, cache)
+        return cache
 
     @cached_property
     def _wraps(self) -> dict[nn.Module, type | None]:
@@ -450,6 +481,12 @@ def _routed(config: Any) -> bool:
     return any(getattr(config, name, None) for name in ("num_local_experts", "num_experts", "n_routed_experts"))
 
 
+def _looks_back(config: Any) -> bool:
+    """Whether all layers attend to what came before, or to the last of it; not in chunks, say."""
+    kinds = getattr(config.get_text_config(decoder=True), "layer_types", None) or ()
+    return {"full_attention", "sliding_attention"}.issuperset(kinds)
+
+
 def _positions(mask: Bool[Tensor, "batch context"], width: int) -> Int[Tensor, "batch pos"]:
     counts = mask.sum(-1, keepdim=True) if width == 1 else mask.cumsum(-1)[:, -width:]
     return (counts - 1).clamp(min=0)
@@ -595,6 +632,7 @@ def _bias(norm: nn.Module) -> Tensor | float:
 # --- checks at load ---
 
 SHORT = 4  # tokens of the pass that looks at the points
+WIDE = 512  # columns of the fixed cache that is tried: more than the windows that modules know alone (GPT-Neo's: 256)
 _STREAM = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_out", "hook_resid_post", "mlp.hook_in")
 _SUMS = {
     "hook_resid_mid": ("hook_resid_pre", "hook_attn_out"),
