@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
-import socket
+import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,49 +19,21 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-import torch
-
 from steer.errors import RunError
 from steer.execution.baselines import awaited
 from steer.execution.batch_run import Baselines, BatchResult, Session
 from steer.execution.batches import Batch
 from steer.execution.execute import Parts, Runner
 from steer.execution.loaded import Loaded
-from steer.execution.memory import run_in_memory
 from steer.execution.outcome import Outcome
+from steer.execution.ray_address import MODE, entry
+from steer.execution.ray_worker import Worker, packed
 from steer.execution.trial_key import Environment
 
 LOSSES = 3
 """How many actors a batch may lose before its trials count as failed: it may be what kills them."""
-KNOCK_SECONDS = 10.0
 OBJECT_STORE = 2**28  # bytes on this machine: batches and outcomes are small
 Opening = Callable[[Loaded], Session]
-
-
-class Worker:
-    """In the process of an actor: what is loaded, and the session of the experiment under way."""
-
-    def __init__(self) -> None:
-        self.loaded = Loaded()
-        self.session: Session | None = None
-
-    def open(self, opening: Opening) -> Environment:
-        """Load what an experiment needs; what its numbers will depend on."""
-        torch.set_num_threads(1)  # Ray gave this actor one core
-        self.session = None
-        self.session = opening(self.loaded)
-        return self.session.environment
-
-    def run(self, batch: Batch, baselines: Baselines) -> list[tuple[int, BatchResult]]:
-        """The batch in as large parts as fit: how many of its trials, and their results."""
-        assert self.session is not None, "opened before it gets a batch"
-        parts = []
-        for part, result in run_in_memory(batch, self.session, baselines):
-            for trial, outcome in zip(part.trials, result.outcomes, strict=True):
-                if trial.condition == "baseline":
-                    baselines[trial.prompt.id, trial.seed] = outcome
-            parts.append((len(part.trials), result))
-        return parts
 
 
 @dataclass(frozen=True)
@@ -95,23 +68,23 @@ class RayEngine:
         crew = _Crew(self._room(), self.cluster.num_gpus, opening, session.environment, self.told, self.idle)
         try:
             yield from crew.run(deque(batches), baselines)
+        except ConnectionError as error:
+            raise RunError(f"--engine ray: the cluster was lost: {_first_line(error)}") from error
         finally:
             self.idle = crew.dismissed()
 
     def _connect(self) -> None:
-        import ray
-
-        if ray.is_initialized():
+        if "ray" in sys.modules and sys.modules["ray"].is_initialized():
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # an actor without a GPU sees none
+        options = self._options()
         before = signal.getsignal(signal.SIGTERM)
         try:
-            _knock(self.cluster.address)
-            ray.init(**self._options(), logging_level=logging.ERROR, log_to_driver=False)
+            _init(options, self.told)
         except Exception as error:  # Ray raises what it likes, a bare Exception among it
             where = self.cluster.address or "this machine"
-            raise RunError(f"--engine ray: no Ray at {where}: {_first_line(error)}") from error
+            raise RunError(f"--engine ray: no Ray at {where}: {_reasons(error)}") from error
         finally:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, before)  # Ray's own handler would end the run without a word
@@ -119,7 +92,7 @@ class RayEngine:
 
     def _options(self) -> dict[str, Any]:
         if self.cluster.address is not None:
-            return {"address": self.cluster.address}
+            return {"address": _entered(self.cluster.address)}
         cores = self.cluster.workers or os.cpu_count() or 1
         return {
             "address": "local",
@@ -149,7 +122,7 @@ class RayEngine:
             import ray
 
             for actor in self.idle:
-                ray.kill(actor)
+                _end(actor)
             self.idle = []
             if self.connected:
                 ray.shutdown()
@@ -181,17 +154,15 @@ class _Crew:
 
     def dismissed(self) -> list[Any]:
         """The actors that are free for another experiment; the busy ones are ended."""
-        import ray
-
         for actor, _ in self.under_way.values():
-            ray.kill(actor)
+            _end(actor)
         return [*self.idle, *self.present]
 
     @cached_property
     def _opening_ref(self) -> Any:
         import ray
 
-        return ray.put(self.opening)
+        return ray.put(packed(self.opening))
 
     def _start(self, n: int) -> None:
         for _ in range(n):
@@ -211,7 +182,7 @@ class _Crew:
             waiting.remove(batch)
             known = {where: baselines[where] for where in awaited(batch)}
             actor = self.idle.pop()
-            self.under_way[actor.run.remote(batch, known)] = actor, batch
+            self.under_way[actor.run.remote(packed((batch, known)))] = actor, batch
 
     def _next(self) -> tuple[Any, Batch | None, Any]:
         """The actor that is the first to have done something."""
@@ -228,7 +199,7 @@ class _Crew:
         from ray.exceptions import RayError, RayTaskError
 
         try:
-            found = ray.get(ref)
+            found = pickle.loads(ray.get(ref))
         except RayTaskError as error:
             if batch is not None:
                 raise (error.cause or error) from error
@@ -251,17 +222,13 @@ class _Crew:
             self.idle.append(actor)
 
     def _refuse(self, actor: Any, why: str) -> None:
-        import ray
-
-        ray.kill(actor)
+        _end(actor)
         self.refusals.append(f"one did not start: {why}")
         self.told(f"a worker did not start: {why}")
 
     def _lost(self, actor: Any, batch: Batch | None, why: str, waiting: deque[Batch]) -> Parts:
         """Its batch is run again, at once; after `LOSSES` times its trials have failed."""
-        import ray
-
-        ray.kill(actor)
+        _end(actor)
         if batch is None:
             self._refuse(actor, why)
             return
@@ -275,11 +242,35 @@ class _Crew:
             yield batch, _failed(batch, f"{LOSSES} workers were lost while they ran its batch, the last: {why}")
 
 
-def _knock(address: str | None) -> None:
-    """OSError where nobody listens at an address with a port: Ray itself would go on trying for many minutes."""
-    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
+def _init(options: Mapping[str, Any], told: Callable[[str], None]) -> None:
+    """Join or start a Ray; a second time where the server that a ray:// cluster starts for each client did not start.
+
+    Ray forks that server amid the threads of gRPC, of which some 7 in 100 do not survive (ray-project/ray#63202).
+    """
+    import ray
+
+    try:
+        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+    except ConnectionAbortedError as error:
+        told(f"the cluster did not start a server for this client, and is asked once more: {_first_line(error)}")
+        ray.init(**options, logging_level=logging.ERROR, log_to_driver=False)
+
+
+def _entered(address: str) -> str:
+    """The address that Ray gets, with its mode set to the cluster's. RunError where it is too late for that."""
+    found = entry(address, os.environ)
+    if found.mode == "token" != os.environ.get(MODE) and "ray" in sys.modules:
+        raise RunError(f"--engine ray: {address} asks for a token: set {MODE}=token before Ray is imported")
+    os.environ[MODE] = found.mode
+    return found.address
+
+
+def _end(actor: Any) -> None:
+    """Its process is killed. With a cluster that was lost it is gone, and a call would start another Ray."""
+    import ray
+
+    if ray.is_initialized():
+        ray.kill(actor)
 
 
 def _ready(waiting: Sequence[Batch], baselines: Mapping[Any, Outcome]) -> Batch | None:
@@ -297,5 +288,15 @@ def _failed(batch: Batch, why: str) -> BatchResult:
     return BatchResult(tuple(Outcome.failed(trial.id, why) for trial in batch.trials), {}, frozenset())
 
 
+def _reasons(error: BaseException) -> str:
+    """Why there is no Ray. A cluster that has answered and yet is none for this driver has no node where it runs."""
+    said = ": ".join(_first_line(one) for one in (error, error.__cause__) if one)
+    if type(error) is ConnectionError:
+        return f"{said} (a driver joins by HOST:PORT on a node of the cluster alone, elsewhere by ray://HOST:10001)"
+    return said
+
+
 def _first_line(error: BaseException) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """Of an error in many lines; where the first only announces the others, the last of them with it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return f"{lines[0]} {lines[-1]}" if lines[0].endswith(":") else lines[0]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,13 +19,14 @@ from steer import pipeline
 from steer.errors import ModelError, RunError
 from steer.execution.journal import entries
 from steer.execution.manifest import read_manifest
+from tests.execution.drivers import begin, eventually, stop_in_mid_run
 from tests.execution.lab import Lab, Ran, make_lab, rows_of, without_plots
 from tests.project import EXPERIMENT, SMALL, make_project, tables
 from tests.test_pipeline import steer
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'steer[ray]'")
 
-from steer.execution import ray_engine  # noqa: E402
+from steer.execution import memory, ray_engine  # noqa: E402
 from steer.execution.ray_engine import Cluster, Opening, RayEngine  # noqa: E402
 
 ROWS = 13
@@ -70,7 +67,7 @@ def failing_always(opening: Opening, marks: Path, loaded: Any) -> Any:
 
 def deadly(opening: Opening, marks: Path, loaded: Any) -> Any:
     """The process ends in the middle of every batch that it gets."""
-    ray_engine.run_in_memory = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    memory.run_in_memory = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     return opening(loaded)
 
 
@@ -164,6 +161,20 @@ def test_a_batch_that_kills_every_actor_fails_and_the_run_ends(lab: Lab, crew: C
     assert "2 workers were lost while they ran its batch" in problems[0]
 
 
+def test_a_cluster_that_is_lost_ends_the_run_with_the_reason(lab: Lab, crew: Crew) -> None:
+    with (
+        mock.patch("ray.wait", side_effect=ConnectionError("Failed to reconnect")),
+        pytest.raises(RunError, match="the cluster was lost: Failed to reconnect"),
+    ):
+        run(lab, crew, SMALL)
+
+
+def test_what_is_left_of_a_lost_cluster_is_not_ended_for_that_would_start_a_ray() -> None:
+    with mock.patch("ray.is_initialized", lambda: False), mock.patch("ray.kill") as kill:
+        ray_engine._end(object())
+    kill.assert_not_called()
+
+
 def test_where_no_actor_starts_the_run_says_why_and_can_be_resumed(lab: Lab, crew: Crew) -> None:
     crew.opened = failing_always
     with pytest.raises(RunError, match="no worker is left: one did not start: no memory for the model") as error:
@@ -193,6 +204,18 @@ def test_an_address_at_which_nobody_listens_ends_the_run_at_once(lab: Lab, addre
         run(lab, engine, SMALL)
 
 
+def test_a_driver_on_a_machine_that_is_no_node_of_the_cluster_is_told_so(lab: Lab) -> None:
+    error = ConnectionError("Failed to connect")
+    error.__cause__ = RuntimeError("No node info found")
+    with (
+        mock.patch("ray.is_initialized", lambda: False),
+        mock.patch.object(ray_engine, "_entered", str),
+        mock.patch.object(ray_engine, "_init", side_effect=error),
+        pytest.raises(RunError, match=r"Failed to connect: No node info found \(a driver joins by HOST:PORT on a node"),
+    ):
+        run(lab, RayEngine(Cluster(address="head:6379"), print), SMALL)
+
+
 # --- as a command ---------------------------------------------------------------------------------------------
 
 
@@ -212,6 +235,14 @@ def test_what_does_not_go_together_ends_with_2(
     assert why in capsys.readouterr().err
 
 
+def test_a_server_of_a_ray_client_that_did_not_start_is_asked_for_once_more(crew: Crew) -> None:
+    refusal = ConnectionAbortedError("Initialization failure from server:\nTraceback\nRuntimeError: it died")
+    with mock.patch("ray.init", side_effect=[refusal, None]) as init:
+        ray_engine._init({"address": "ray://head"}, crew.said.append)
+    assert init.call_count == 2
+    assert "asked once more: Initialization failure from server: RuntimeError: it died" in crew.said[0]
+
+
 def test_without_ray_the_command_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,50 +251,20 @@ def test_without_ray_the_command_says_what_to_install(
     assert "pip install 'steer[ray]'" in capsys.readouterr().err
 
 
-def processes(session: int) -> list[str]:
-    """The command lines of a session's processes."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getsid(int(path.name)) == session:
-                found.append((path / "cmdline").read_text().replace("\0", " "))
-        except OSError:
-            continue
-    return [line for line in found if line]
-
-
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGKILL, -9, marks=pytest.mark.torture)]
 )
-def test_a_driver_that_is_stopped_is_resumed_and_leaves_no_process_if_it_could_tidy(
-    lab: Lab, crew: Crew, number: int, code: int, expected: dict[str, pd.DataFrame]
+def test_a_driver_that_is_stopped_is_resumed_and_leaves_no_process_but_agents_of_ray(
+    lab: Lab, engine: RayEngine, number: int, code: int, expected: dict[str, pd.DataFrame]
 ) -> None:
     project = make_project(lab.folder.with_name(f"stopped{number}"), lab.model, lab.transcoders, EXPERIMENT)
-    command = [sys.executable, "-m", "tests.execution.slowed", "run", str(project.experiment), "--engine", "ray"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, "--results", str(project.results), "--workers", "1"],
-        env=environment,
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    while process.poll() is None and not any(
-        list(entries(path)) for path in (project.results / "tiny").glob("2*/journal.jsonl")
-    ):
-        time.sleep(0.02)
-    process.send_signal(number)
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == code, error.decode()
+    command = ("tests.execution.slowed", "run", project.experiment, "--results", project.results)
+    driver = begin(project.folder / "said", *command, "--engine", "ray", "--workers", "1")
+    assert stop_in_mid_run(driver, project.results, number) == code, driver.said.read_text()
     (stopped,) = (project.results / "tiny").glob("2*")
     assert read_manifest(stopped)["status"] == ("interrupted" if code == 130 else "started")
-    deadline = time.monotonic() + 30
-    while processes(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert processes(process.pid) == [] or number == signal.SIGKILL  # Ray's own agents outlive a killed driver
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    eventually(lambda: all("Agent" in line for line in driver.members().values()))  # they may take a minute more
+    driver.end()
     with rows_of(7), without_plots():
         finished = pipeline.run(
             pipeline.prepare(project.experiment),
@@ -271,7 +272,6 @@ def test_a_driver_that_is_stopped_is_resumed_and_leaves_no_process_if_it_could_t
             command=["steer"],
             progress=lambda n: None,
             loaded=lab.loaded,
-            engine=crew,
         )
     assert finished.folder == stopped and 0 < finished.counts["cached"] < finished.counts["planned"]
     assert len(tables(stopped)["trials"]) == tables(stopped)["trials"].trial_id.nunique() == len(expected["trials"])
