@@ -11,14 +11,16 @@ import torch
 
 from benchmarks import arithmetic
 from benchmarks.contenders.bridge import WHOLE
-from benchmarks.contenders.by_hand import HOOKS, PLAIN
+from benchmarks.contenders.by_hand import HOOKS, ON_ONEDNN, PLAIN
 from benchmarks.contenders.contender import Answer, Contender
 from benchmarks.contenders.every import Maker, installed
-from benchmarks.contenders.ours import NAME
+from benchmarks.contenders.ours import NAME, ON_PYTORCH
 from benchmarks.reference import TOLERANCE, last_logits, short_of_the_top
 from benchmarks.timing import Time, interleaved, median, ratios
 from benchmarks.workloads import POCKET_GENERATION, POCKET_SWEEP, W1, Workload, workload
 from benchmarks.world import World, pocket, random_llama
+
+EVERY_ROUND = (PLAIN, HOOKS, ON_ONEDNN, ON_PYTORCH, NAME)
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def compare(world: World, job: Workload, makers: Mapping[str, Maker], rounds: in
             good[contender.name] = contender, error
         else:
             troubled.append(Line(name, error=error, trouble=f"its logits are off by {error:.2g}"))
-    times = interleaved([contender for contender, _ in good.values()], rounds, (PLAIN, HOOKS, NAME))
+    times = interleaved([contender for contender, _ in good.values()], rounds, EVERY_ROUND)
     lines = [line(name, error, times) for name, (_, error) in good.items()]
     share = arithmetic.least(world, job) / arithmetic.plain(world, job)
     return Comparison(job.name, job.title, world.name, len(job.rows), job.tokens, rounds, share, (*lines, *troubled))

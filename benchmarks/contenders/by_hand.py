@@ -20,8 +20,10 @@ from benchmarks.contenders.contender import Answer, Contender
 from benchmarks.workloads import Row, Workload
 from benchmarks.world import World
 from steer.model.generation import padded
+from steer.model.linear import with_onednn
 
 PLAIN, HOOKS = "plain Hugging Face", "hand-written hooks"
+ON_ONEDNN = "hand-written hooks, linear layers by oneDNN"
 
 
 @dataclass(frozen=True)
@@ -83,13 +85,20 @@ def plain(world: World, workload: Workload) -> Contender:
 
 def hooks(world: World, workload: Workload) -> Contender:
     """One forward hook on the MLP of every layer in use."""
-    model = world.hf()
+    return _hooks(HOOKS, world.hf(), world, workload)
 
+
+def hooks_on_onednn(world: World, workload: Workload) -> Contender:
+    """The same on linear layers as this project's are."""
+    return _hooks(ON_ONEDNN, with_onednn(world.hf()), world, workload)
+
+
+def _hooks(name: str, model: Any, world: World, workload: Workload) -> Contender:
     def one(batch: HandBatch) -> Tensor:
         with hooked(model, batch.deltas):
             return run(model, workload.new_tokens, batch)
 
-    return in_batches(HOOKS, world, workload, one)
+    return in_batches(name, world, workload, one)
 
 
 def run(model: Any, new_tokens: int, batch: HandBatch) -> Tensor:

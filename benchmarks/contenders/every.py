@@ -19,6 +19,7 @@ def installed() -> dict[str, Maker]:
     makers: dict[str, Maker] = {
         by_hand.PLAIN: by_hand.plain,
         by_hand.HOOKS: by_hand.hooks,
+        by_hand.ON_ONEDNN: by_hand.hooks_on_onednn,
         bridge.ONE_ROW: partial(bridge.bridge, whole=False),
         bridge.WHOLE: partial(bridge.bridge, whole=True),
     }
@@ -26,4 +27,4 @@ def installed() -> dict[str, Maker]:
         makers[with_nnsight.NAME] = with_nnsight.nnsight
     if find_spec("pyvene"):
         makers[with_pyvene.NAME] = with_pyvene.pyvene
-    return {**makers, ours.NAME: ours.ours}
+    return {**makers, ours.ON_PYTORCH: ours.ours_on_pytorch, ours.NAME: ours.ours}

@@ -27,15 +27,15 @@ from steer import pipeline
 from steer.collecting import settled
 from steer.execution.batch_run import Baselines, Session
 from steer.execution.batches import cut
-from steer.execution.execute import open_session
+from steer.execution.execute import open_session, run_here
 from steer.execution.loaded import Loaded
-from steer.execution.memory import run_in_memory
 from steer.execution.outcome import Outcome
 from steer.experiment.trial import Trial
 from steer.intervention.records import Applied
 from steer.model.language_model import LanguageModel
 
 NAME = "this project"
+ON_PYTORCH = "this project, linear layers by PyTorch"
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,23 @@ class Done:
 
 def ours(world: World, workload: Workload) -> Contender:
     """The engine's own batches."""
+    return _ours(NAME, open_quietly, world, workload)
+
+
+def ours_on_pytorch(world: World, workload: Workload) -> Contender:
+    """The same without oneDNN, as Hugging Face's linear layers are."""
+    return _ours(ON_PYTORCH, open_on_pytorch, world, workload)
+
+
+def _ours(
+    name: str, opening: Callable[[pipeline.Prepared, Loaded], Session], world: World, workload: Workload
+) -> Contender:
     prepared, loaded = prepare(world, workload), Loaded()
     trials = in_order(prepared.plan.trials, workload)
-    opened = partial(open_quietly, prepared, loaded)
+    opened = partial(opening, prepared, loaded)
     work = partial(run_trials, trials)
     read = partial(_answer, trials, workload, world.config.vocab_size)
-    return Contender(NAME, opened, work, read, details=lambda done: {"inside_cpu_s": done.inside})
+    return Contender(name, opened, work, read, details=lambda done: {"inside_cpu_s": done.inside})
 
 
 def open_quietly(prepared: pipeline.Prepared, loaded: Loaded) -> Session:
@@ -61,6 +72,12 @@ def open_quietly(prepared: pipeline.Prepared, loaded: Loaded) -> Session:
     session = open_session(prepared.experiment, prepared.plan, pipeline.transcoder_folder(prepared.experiment), loaded)
     session.engine.model.tokens.eos_ids = frozenset()
     return session
+
+
+def open_on_pytorch(prepared: pipeline.Prepared, loaded: Loaded) -> Session:
+    """The same with a model as PyTorch has it."""
+    with mock.patch.object(torch.backends.mkldnn, "is_available", return_value=False):
+        return open_quietly(prepared, loaded)
 
 
 def run_trials(trials: tuple[Trial, ...], session: Session) -> Done:
@@ -76,13 +93,13 @@ def finished(trials: tuple[Trial, ...], session: Session) -> Iterator[tuple[Tria
     """What `execute` does with trials that are missing: of baselines is kept what later trials are compared with."""
     baselines: Baselines = {}
     lengths = {name: len(encoded.ids) for name, encoded in session.encoded.items()}
-    for batch in cut(trials, lengths, session.sampling.max_new_tokens if session.sampling else 0):
-        for part, result in run_in_memory(batch, session, baselines):
-            for trial, outcome in zip(part.trials, result.outcomes, strict=True):
-                if trial.condition == "baseline":
-                    slim = replace(outcome, applied=Applied(0, 0.0, ()), shifts=())
-                    baselines[trial.prompt.id, trial.seed] = slim
-                yield trial, outcome
+    batches = list(cut(trials, lengths, session.sampling.max_new_tokens if session.sampling else 0))
+    for part, result in run_here(batches, session, baselines):
+        for trial, outcome in zip(part.trials, result.outcomes, strict=True):
+            if trial.condition == "baseline":
+                slim = replace(outcome, applied=Applied(0, 0.0, ()), shifts=())
+                baselines[trial.prompt.id, trial.seed] = slim
+            yield trial, outcome
 
 
 @contextmanager

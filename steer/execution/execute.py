@@ -21,7 +21,7 @@ from steer.execution.batches import Batch, cut
 from steer.execution.folder import RunFolder, now, peak_memory
 from steer.execution.journal import Journal
 from steer.execution.loaded import Loaded, weights
-from steer.execution.memory import run_in_memory
+from steer.execution.memory import run_in_memory, trim
 from steer.execution.outcome import Outcome
 from steer.execution.passes import Engine
 from steer.execution.shards import Share
@@ -41,6 +41,7 @@ from steer.transcoder.transcoder import Transcoders
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 """What decides which tokens a text is, and where a completion stops."""
+TRIMMED = 4  # batches after which unused memory goes back
 Progress = Callable[[int], None]
 """Told how many trials have just finished."""
 Parts = Iterator[tuple[Batch, BatchResult]]
@@ -51,8 +52,10 @@ ones before asking for the next."""
 
 def run_here(batches: Sequence[Batch], session: Session, baselines: Baselines) -> Parts:
     """The batches in their order, in this process."""
-    for batch in batches:
+    for number, batch in enumerate(batches, 1):
         yield from run_in_memory(batch, session, baselines)
+        if number % TRIMMED == 0:
+            trim()
 
 
 @dataclass

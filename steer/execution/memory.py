@@ -24,7 +24,6 @@ def run_in_memory(batch: Batch, session: Session, baselines: Baselines) -> Itera
     """The batch, or as large parts of it as fit; who takes a part adds its failed baselines to `baselines`."""
     result = _attempt(batch, session, baselines)
     if isinstance(result, BatchResult):
-        _trim()
         yield batch, result
         return
     _let_go()
@@ -34,6 +33,17 @@ def run_in_memory(batch: Batch, session: Session, baselines: Baselines) -> Itera
         return
     for half in batch.halves():
         yield from run_in_memory(half, session, baselines)
+
+
+def trim() -> None:
+    """What the heap holds without using it, back to the system, where the C library (glibc) can be asked for that.
+
+    Batches differ in shape, and the gaps that one leaves between what stays are not all of use to the next. What goes
+    back has to be asked for anew: after every batch that takes a twentieth of a run's time.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 def _attempt(batch: Batch, session: Session, baselines: Baselines) -> BatchResult | str:
@@ -51,17 +61,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in WORDS)
-
-
-def _trim() -> None:
-    """What the heap holds without using it, back to the system, where the C library (glibc) can be asked for that.
-
-    Batches differ in shape, and the gaps that one leaves between what stays are not all of use to the next: without
-    this a run of ten thousand trials ends at some hundred MB more than one of a hundred.
-    """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
 
 
 def _let_go() -> None:

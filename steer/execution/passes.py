@@ -172,11 +172,11 @@ class Edited:
         return logits, cache
 
     def _parts(self) -> Iterator[Part]:
-        """What runs together; all rows do where they share a cache that cannot be divided, or experts."""
+        """What runs together. Where text is generated the keys and values of all rows are held anyway."""
         total, joining = self.text.layout.total, not self.editing.across
         for part in parts(*self.starts, self.engine.model.n_layers, total, joining):
-            apart = self.engine.resumes and (self.known.cache is not None or not self.steps)
-            yield from pieces(part, total, self.engine.tokens) if apart else [part]
+            bounded = self.engine.resumes and not self.steps
+            yield from pieces(part, total, self.engine.tokens) if bounded else [part]
 
     def _climb(
         self, part: Part, columns: Int[Tensor, " n"], cache: RoomyCache | None
