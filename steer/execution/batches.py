@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from steer.experiment.trial import Trial
 
 ROWS = 128  # measured on pocket, 2 cores: from 64 rows on the time a row costs is flat
-ROWS_READ = 512  # where nothing is generated: more rows that start at the same layer and column
+ROWS_READ = 256  # where nothing is generated: more rows that start at the same layer and column; 512 are not faster
 TOKENS = 16_384  # bounds a batch's memory where prompts are long
 
 

@@ -41,9 +41,11 @@ def arithmetic(device: str) -> str:
     """What computes on a device, as far as its rounding depends on it: the processor's vector units, or the GPU."""
     import torch
 
+    onednn = ", oneDNN" if torch.backends.mkldnn.is_available() else ""
+
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
-    return str(torch.backends.cpu.get_cpu_capability()) if device == "cpu" else platform.machine()
+    return f"{torch.backends.cpu.get_cpu_capability()}{onednn}" if device == "cpu" else platform.machine()
 
 
 def git(folder: Path) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Editing:
         self.unedited = {at: slots.shared_activations(reference.reads[at], text_of) for at, slots in known.items()}
         self.relative = any(bool((slots.own | slots.source).any()) for slots in self.slots.values())
         if self.relative:
-            self.interventions = 1 + max(int(slots.intervention.max()) for slots in known.values())
+            self.interventions = 1 + max(int(slots.intervention.max()) for slots in self.slots.values())
             self._take_levels(known, self.unedited, slice(0, next(iter(reference.reads.values())).shape[1]))
 
     def among(self, index: Int[Tensor, " some"], columns: slice, blocks: range) -> Editing:

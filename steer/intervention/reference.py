@@ -81,4 +81,4 @@ def capture(wanted: Wanted, reads: str, mlp_out: str, n_layers: int, norms: Iter
 
 
 def _keep(store: dict[Any, Tensor], name: Any, activation: Tensor, hook: Any) -> None:
-    store[name] = activation
+    store[name] = activation.clone()  # some models go on to add to it in place (Falcon)

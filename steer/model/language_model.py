@@ -464,10 +464,10 @@ def _forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
             module.forward = before
 
 
-def _at_columns(forward: Callable[[Tensor], Tensor], columns: Int[Tensor, " n"], x: Tensor) -> Tensor:
+def _at_columns(forward: Callable[..., Tensor], columns: Int[Tensor, " n"], *inputs: Tensor) -> Tensor:
     """A module that treats positions alike, run at some of them; zero elsewhere."""
-    there = forward(x[:, columns])
-    out = there.new_zeros(*x.shape[:2], *there.shape[2:])
+    there = forward(*(x[:, columns] for x in inputs))
+    out = there.new_zeros(*inputs[0].shape[:2], *there.shape[2:])
     out[:, columns] = there
     return out
 

@@ -24,7 +24,8 @@ class OneDNNLinear(nn.Linear):
     """nn.Linear; where a gradient is wanted, off the CPU and in other dtypes to the last bit."""
 
     def forward(self, input: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
-        wanted = torch.is_grad_enabled() and (input.requires_grad or self.weight.requires_grad)
+        given = (input, self.weight) if self.bias is None else (input, self.weight, self.bias)
+        wanted = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in given)
         if wanted or not input.is_cpu or not input.dtype == self.weight.dtype == torch.float32:
             return super().forward(input)
         product: Tensor = torch.ops.mkldnn._linear_pointwise.default(input, self.weight, self.bias, "none", [], "")
@@ -35,6 +36,6 @@ def with_onednn(model: PreTrainedModel) -> PreTrainedModel:
     """The model, its linear layers made such ones; as it was where PyTorch comes without oneDNN."""
     if torch.backends.mkldnn.is_available():
         for module in model.modules():
-            if type(module) is nn.Linear:
+            if type(module) is nn.Linear and (module.bias is None or module.bias.is_contiguous()):
                 module.__class__ = OneDNNLinear  # keeps weights, hooks and name
     return model

@@ -14,6 +14,7 @@ from typing_extensions import assert_never
 from steer.transcoder.canonical import Activation, Normalisation
 
 EPSILON = 1e-5  # added to the standard deviation in `layer_norm`
+SHORTEST = 1e-12  # what counts as a length in `constant_norm`: some models are zero at padding, and stay zero so
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,8 @@ def _normalised(x: Float[Tensor, "... d_in"], normalisation: Normalisation) -> F
             centred = x - x.mean(-1, keepdim=True)
             return centred / (centred.std(-1, keepdim=True) + EPSILON)
         case "constant_norm":
-            coefficient: Tensor = x.shape[-1] ** 0.5 / x.norm(dim=-1, keepdim=True)
+            length = x.norm(dim=-1, keepdim=True).clamp(min=SHORTEST)
+            coefficient: Tensor = x.shape[-1] ** 0.5 / length
             return x * coefficient
         case "constant":
             return x * normalisation.factor

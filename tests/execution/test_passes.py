@@ -5,20 +5,25 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from transformers import FalconConfig, FalconForCausalLM
 
 from steer.execution.passes import Engine, Text, edited_pass, unedited_pass
 from steer.intervention.records import Applied, applied
 from steer.intervention.rows import Row
 from steer.intervention.watch import Watch
 from steer.model.generation import Sampling
+from steer.model.language_model import LanguageModel
+from steer.model.tokens import Tokens
 from tests.intervention.batches import generated_rows, run_rows, worlds
 from tests.intervention.test_laws import row
-from tests.intervention.world import World
+from tests.intervention.world import World, make
 from tests.tiny import ARCHITECTURES
 
 ROUNDING = 1e-4
@@ -221,3 +226,31 @@ def test_a_hook_is_planned_when_its_pass_begins_and_then_fires(world: Worlds, sh
     for steps in (1, 3):
         editing = run_rows(here, rows, ids, steps, shortcuts=shortcuts).editing
         assert editing.planned <= set(editing.fired)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mixtral"])
+@pytest.mark.parametrize("shortcuts", [True, False])
+def test_a_dose_in_units_of_the_baseline_goes_beside_more_interventions_elsewhere(
+    world: Worlds, architecture: str, shortcuts: bool
+) -> None:
+    here = world(architecture, "relu")
+    relative = row(here, TEXT, {"op": "add", "feature": "0/5", "value": 2, "unit": "own_act", "positions": "all"})
+    several = [{"op": "clamp", "feature": f"1/{index}", "value": 2, "positions": "all"} for index in (3, 4, 5)]
+    rows, ids = [relative, row(here, TEXT, *several)], here.model.tokens.encode(TEXT).ids
+    together = run_rows(here, rows, [ids] * 2, 3, shortcuts=shortcuts)
+    for b in range(2):
+        alone = run_rows(here, [rows[b]], [ids], 3, shortcuts=shortcuts)
+        torch.testing.assert_close(together.logits[b], alone.logits[0], atol=ROUNDING, rtol=ROUNDING)
+
+
+def test_what_a_model_adds_to_in_place_is_known_as_it_was(tmp_path: Path, tiny_folder: Callable[[str], Path]) -> None:
+    """Falcon's parallel block adds what attention gave to what its MLP gave, in the MLP's own memory."""
+    sizes = {"vocab_size": 128, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+    torch.manual_seed(0)
+    hf = FalconForCausalLM(FalconConfig(**sizes, parallel_attn=True, alibi=False, bos_token_id=0, eos_token_id=1))
+    here = make(LanguageModel.wrap(hf, Tokens.open(tiny_folder("llama"))), tmp_path, "relu")
+    nothing = row(here, TEXT, {"op": "add", "feature": "0/5", "value": 0, "positions": "all"})
+    held, ids = replace(nothing, constrained=range(1, 2)), here.model.tokens.encode(TEXT).ids
+    for shortcuts in (True, False):
+        constrained, unedited = run_rows(here, [held, Row()], [ids] * 2, shortcuts=shortcuts).logits
+        torch.testing.assert_close(constrained, unedited, atol=1e-5, rtol=1e-5)

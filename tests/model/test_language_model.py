@@ -298,6 +298,30 @@ def test_the_last_block_answers_only_where_logits_are(tiny_model: Tiny, architec
     torch.testing.assert_close(some, logits_of(model)[:, at], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "hf",
+    [
+        lambda: transformers.BloomForCausalLM(
+            transformers.BloomConfig(vocab_size=300, hidden_size=32, n_layer=3, n_head=4)
+        ),
+        lambda: transformers.MptForCausalLM(
+            transformers.MptConfig(vocab_size=300, d_model=32, n_layers=3, n_heads=4, max_seq_len=64)
+        ),
+    ],
+    ids=["bloom", "mpt"],
+)
+def test_an_mlp_that_is_given_the_stream_beside_its_input_answers_where_logits_are(
+    tiny_folder: Callable[[str], Path], hf: Callable[[], transformers.PreTrainedModel]
+) -> None:
+    torch.manual_seed(0)
+    model = LanguageModel.wrap(hf(), Tokens.open(tiny_folder("llama")))
+    mask, at = torch.ones_like(IDS, dtype=torch.bool), torch.tensor([2, 5])
+    with torch.no_grad(), model.answering_at(at):
+        some = model.forward_pass(IDS, mask, logits_at=at)
+    torch.testing.assert_close(some, logits_of(model)[:, at], atol=1e-5, rtol=1e-5)
+    assert model.resumable
+
+
 def test_routed_experts_do_not_resume(tiny_model: Tiny) -> None:
     assert not tiny_model("mixtral").resumable
 

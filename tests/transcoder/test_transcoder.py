@@ -14,8 +14,8 @@ from torch import Tensor
 
 from steer.errors import TranscoderError
 from steer.transcoder import formats
-from steer.transcoder.arithmetic import Encoder, activations
-from steer.transcoder.canonical import Activation
+from steer.transcoder.arithmetic import Encoder, Input, activations, output_scale
+from steer.transcoder.canonical import Activation, Normalisation
 from steer.transcoder.transcoder import Transcoders
 from tests.transcoder.sets import D_MODEL, N_LAYERS, WIDTH, tensors, write, write_kind
 
@@ -187,3 +187,14 @@ def test_a_hub_cache_file_is_hashed_by_its_name(tmp_path: Path) -> None:
     (cached / "layer_0.safetensors").rename(blob)
     (cached / "layer_0.safetensors").symlink_to(blob)
     assert Transcoders.open(cached).weight_hash() == first
+
+
+def test_a_norm_of_nothing_is_nothing() -> None:
+    """Attention gives zeros at padding, and what is no number there would go on to every token."""
+    x = torch.zeros(2, 3, 8)
+    x[0] = torch.randn(3, 8)
+    for undone in (True, False):
+        norm = Normalisation("constant_norm", undone)
+        prepared, scale = Input(norm).prepared(x), output_scale(x, norm)
+        assert prepared.isfinite().all() and not prepared[1].any()
+        assert scale is None or torch.as_tensor(scale).isfinite().all()
