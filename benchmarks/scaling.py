@@ -35,7 +35,7 @@ TRIALS = (10, 100, 1000, 10_000)
 
 @dataclass(frozen=True)
 class Scale:
-    """One size: the best time of a trial, and the most memory at its run."""
+    """One size: of its runs the best time of a row, and the smallest peak of memory."""
 
     trials: int
     rows: int

@@ -32,9 +32,10 @@ there); every file names the machine that it was measured on.
 
 One comparison is one process; its contenders take turns in it, round by round, in float32 on one thread. What is
 quoted are medians of processor time over the rounds, and medians of the ratios within a round (libraries other than
-Hugging Face and this project take part in the first round only). Before a contender is timed its logits are compared
-with a reference that runs one row at a time and encodes and decodes the whole transcoder: more than 0.001 off, and it
-is not timed. Of generated text each token must be the reference's likeliest to within 0.001.
+Hugging Face and this project take part in the first round only). Before a contender is timed its logits (of this
+project those that a run keeps: the likeliest tokens, the largest movers and the named ones) are compared with a
+reference that runs one row at a time and encodes and decodes the whole transcoder: more than 0.001 off, and it is not
+timed. Of generated text each token must be the reference's likeliest to within 0.001.
 
 - **The model** is a random Llama of 12 layers, width 512 and vocabulary 8,192 with a transcoder of 16,384 features a
   layer, of which 1 % fire at a token (ReLU; the bias is the normal distribution's 1 % point), or the built-in
@@ -46,11 +47,13 @@ is not timed. Of generated text each token must be the reference's likeliest to 
 - **This project** gets the workload as an experiment file; timed is all from the plan to the outcomes: rows resolved,
   batches cut and run, results measured. *In the passes* is the share of that in `LanguageModel.forward_pass`, hooks
   included.
-- **Linear layers** of a model that this project loads run through oneDNN on a CPU, which on this processor is more than
-  twice as fast as the MKL that PyTorch calls. How much of a gain is that alone is to be seen from two more contenders:
-  hand-written hooks on such a model, and this project on a model as PyTorch has it. They add nothing else.
+- **Linear layers** of a model that this project loads run through oneDNN on a CPU. For many rows that is about twice as
+  fast on this processor as the MKL that PyTorch calls, and slower for one (`steer/model/linear.py`). How much of a gain
+  is that alone is to be seen from two more contenders: hand-written hooks on such a model, and this project on a model
+  as PyTorch has it. They add nothing else.
 - **Least arithmetic** is counted (`benchmarks/arithmetic.py`): the multiply-adds that remain if nothing is computed
-  twice, and nothing that nobody reads, over what plain Hugging Face multiplies.
+  twice, and nothing that nobody reads, over what plain Hugging Face multiplies. It knows nothing of how fast products
+  are, so it is to be compared with "linear layers by PyTorch".
 """
 
 

@@ -237,7 +237,7 @@ _Engine = Callable[[Sequence["Prepared"]], AbstractContextManager["RayEngine | N
 
 
 def _engine(name: str, workers: int | None, num_gpus: float | None, address: str | None) -> _Engine:
-    """What `--engine` asks for. UsageError before anything loads."""
+    """What `--engine` asks for. UsageError, and RunError where no cluster answers, before anything loads."""
     if name not in ("local", "ray"):
         raise UsageError(f"--engine {name}: not one of local, ray")
     if name == "local":
@@ -246,6 +246,10 @@ def _engine(name: str, workers: int | None, num_gpus: float | None, address: str
         return lambda ready: nullcontext()
     if find_spec("ray") is None:
         raise UsageError("--engine ray: Ray is not installed; pip install 'steer[ray]' brings it")
+    if address is not None:
+        from steer.execution.ray_address import entry
+
+        entry(address, os.environ)  # whoever mistypes it should not wait for the model
     return lambda ready: closing(_ray_engine(ready, workers, num_gpus, address))
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     Engine = Callable[[Opening], Runner]
     """From a way to open an experiment's session, in whatever process, to what runs its batches."""
 
-FLOPS_PER_CORE = 20e9  # of float32, as measured on pocket; only for the estimate that is printed with the plan
+FLOPS_PER_CORE = 40e9  # of float32, as measured on pocket; only for the estimate that is printed with the plan
 
 
 @dataclass(frozen=True)

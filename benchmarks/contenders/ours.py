@@ -1,7 +1,7 @@
 """This project: the workload as an experiment file, planned, and run in batches as a run does it.
 
 Timed is what stands between the plan and its outcomes: rows are resolved, batches are cut and run, results measured.
-Each round opens a session of its own, so nothing that one found out is there in the next.
+Each round opens a session of its own, so no pass over a prompt is there in the next.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from steer.intervention.watch import Watch
 from steer.model.cache import FixedCache
 
 Step = Callable[[], Float[Tensor, "rows d_vocab"]]
-FEW = 4
+FEW = 4  # tokens; not measured
 
 
 @dataclass
@@ -203,7 +203,7 @@ class GraphedDecoder:
 def capturable(engine: Engine, editing: Editing, watch: Watch, steps: int) -> bool:
     """Whether the decode steps of a batch are replayed as a CUDA graph. They are, if all of this holds:
 
-    - more than `FEW` tokens are asked for, because recording a step costs about as much as running it;
+    - more than `FEW` tokens are asked for, because recording a step is taken to cost what running it costs;
     - shortcuts are on, and the whole model is on one CUDA device, with the encoders of its features;
     - a step on a cache of fixed length gives what the model's own gives (`LanguageModel.replayable`): full attention
       and sliding windows, no routed experts, nothing for which the host waits;

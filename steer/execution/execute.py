@@ -41,7 +41,7 @@ from steer.transcoder.transcoder import Transcoders
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
 """What decides which tokens a text is, and where a completion stops."""
-TRIMMED = 4  # batches between which unused memory goes back
+TRIM_EVERY = 4  # batches
 Progress = Callable[[int], None]
 """Told how many trials have just finished."""
 Parts = Iterator[tuple[Batch, BatchResult]]
@@ -53,7 +53,7 @@ ones before asking for the next."""
 def run_here(batches: Sequence[Batch], session: Session, baselines: Baselines) -> Parts:
     """The batches in their order, in this process."""
     for number, batch in enumerate(batches):
-        if number % TRIMMED == 0:
+        if number % TRIM_EVERY == 0:
             trim()
         yield from run_in_memory(batch, session, baselines)
 

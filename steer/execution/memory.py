@@ -39,11 +39,11 @@ def trim() -> None:
     """What the heap holds without using it, back to the system, where the C library (glibc) can be asked for that.
 
     Batches differ in shape, and the gaps that one leaves between what stays are not all of use to the next. What goes
-    back has to be asked for anew: after every batch that takes a twentieth of a run's time.
+    back has to be asked for anew: doing this after every batch took a twentieth of a run on pocket.
     """
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    if trim is not None:
-        trim(0)
+    release = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if release is not None:
+        release(0)
 
 
 def _attempt(batch: Batch, session: Session, baselines: Baselines) -> BatchResult | str:

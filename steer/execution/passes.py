@@ -48,7 +48,7 @@ class Engine:
 
     @property
     def tokens(self) -> int:
-        """Tokens of a pass at most: what its activations take is bounded."""
+        """Tokens of a pass at most, where nothing is generated and rows start where they differ."""
         return TOKENS if self.model.device.type == "cpu" else TOKENS_ELSEWHERE
 
     def wanted(self, rows: Sequence[Row]) -> Wanted:

@@ -42,7 +42,6 @@ def arithmetic(device: str) -> str:
     import torch
 
     onednn = ", oneDNN" if torch.backends.mkldnn.is_available() else ""
-
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}"
     return f"{torch.backends.cpu.get_cpu_capability()}{onednn}" if device == "cpu" else platform.machine()

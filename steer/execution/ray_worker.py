@@ -1,7 +1,7 @@
 """What runs in an actor: it holds the model, and gets and gives pickles.
 
 A ray:// cluster unpickles on its head whatever passes through, and pickles it again; bytes go through as they are. So
-no process but an actor imports torch, for which reason this module imports nothing of it either.
+the cluster's own processes need no torch, and this module imports none on their behalf.
 """
 
 from __future__ import annotations

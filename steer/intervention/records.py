@@ -19,7 +19,7 @@ from steer.intervention.slots import Layout
 
 
 class Notes:
-    """One quantity of every row and column of a batch, NaN where nothing was noted; where it is computed.
+    """One quantity of every row and column of a batch, NaN where nothing was noted; on the device that computes it.
 
     In memory it is [row column ...], with a row for `NOBODY`.
     """

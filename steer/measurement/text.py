@@ -82,7 +82,10 @@ def edit_distance(first: Sequence[int], second: Sequence[int]) -> float:
 
 
 def levenshtein(first: Sequence[Hashable], second: Sequence[Hashable]) -> int:
-    """Fewest insertions, deletions and substitutions of one item that turn one sequence into the other."""
+    """Fewest insertions, deletions and substitutions of one item that turn one sequence into the other.
+
+    Items are numbered, because rapidfuzz compares hashes.
+    """
     codes = {item: code for code, item in enumerate(dict.fromkeys((*first, *second)))}
     return Levenshtein.distance([codes[item] for item in first], [codes[item] for item in second])
 

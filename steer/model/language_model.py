@@ -585,9 +585,9 @@ def _place(block: Any, names: str | Sequence[str], scale: float) -> _Place | Non
 
 
 def _answering(layer: nn.Module, found: _Architecture) -> tuple[nn.Module, ...]:
-    """The modules of a block whose work at one position is for that position alone: queries, what attention gives, MLP.
+    """The modules of a block whose work at one position is for that position alone.
 
-    Those that are modules of their own.
+    The projections of queries and of the heads' outputs, and the MLP, as far as they are modules of their own.
     """
     inward, outward = found.places["mlp.hook_in"].path, found.places.get("mlp.hook_out")
     mlp = inward if outward is not None and outward.path == inward else None
