@@ -52,10 +52,10 @@ ones before asking for the next."""
 
 def run_here(batches: Sequence[Batch], session: Session, baselines: Baselines) -> Parts:
     """The batches in their order, in this process."""
-    for number, batch in enumerate(batches):
+    for number, batch in enumerate(batches, 1):
+        yield from run_in_memory(batch, session, baselines)
         if number % TRIM_EVERY == 0:
             trim()
-        yield from run_in_memory(batch, session, baselines)
 
 
 @dataclass
